@@ -1,0 +1,28 @@
+"""The plan: its YAML, its fields, its variants and their canonical forms. Imports nothing of ours."""
+
+from fsearch.plan.availability import not_available
+from fsearch.plan.expand import Search, expand
+from fsearch.plan.parse import Entry, Plan, parse
+from fsearch.plan.schema import Claim, Largest, Limits, Screen, Stage
+from fsearch.plan.variant import BASELINE, Variant, canonical, noop_reason
+from fsearch.plan.yaml_source import PlanError, Problem
+
+__all__ = [
+    "BASELINE",
+    "Claim",
+    "Entry",
+    "Largest",
+    "Limits",
+    "Plan",
+    "PlanError",
+    "Problem",
+    "Screen",
+    "Search",
+    "Stage",
+    "Variant",
+    "canonical",
+    "expand",
+    "noop_reason",
+    "not_available",
+    "parse",
+]

@@ -1,0 +1,93 @@
+"""A plan to its searches: one for every task entry, batch and learning rate, in the plan's order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fsearch.plan.parse import Plan
+from fsearch.plan.schema import Largest, Screen, Stage
+from fsearch.plan.variant import Variant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """One task with its arguments and recipe at one batch: what is compared is compared inside it."""
+
+    plan: str
+    index: int
+    label: str  # the task and what tells this search from its siblings
+    task: str
+    arguments: dict[str, Any]
+    model: dict[str, Any]
+    recipe: dict[str, Any]  # with one learning rate
+    batch: int | Largest
+    stages: tuple[Stage, ...]
+    screen: Screen | None
+    variants: tuple[Variant, ...]
+    every: int | None  # steps between curve evaluations
+    master_seed: int
+    entry: int  # index in the plan's `tasks`
+
+    @property
+    def n_layer(self) -> int | None:
+        """Layers of the model, where they are known without opening a checkpoint."""
+        init = self.model.get("init")
+        return init["n_layer"] if init else None
+
+
+def expand(plan: Plan) -> tuple[Search, ...]:
+    """The searches of a plan, in the order in which they run."""
+    rows: list[dict[str, Any]] = []
+    for number, entry in enumerate(plan.entries):
+        for batch in entry.batch:
+            for lr in entry.recipe.lr:
+                recipe = {**entry.recipe.model_dump(mode="json"), "lr": lr}
+                rows.append({"entry": number, "batch": batch, "recipe": recipe})
+    told = [_told_apart_by(plan, row) for row in rows]
+    searches = []
+    for index, row in enumerate(rows):
+        entry = plan.entries[row["entry"]]
+        siblings = [
+            other for at, other in enumerate(told) if plan.entries[rows[at]["entry"]].task == entry.task
+        ]
+        searches.append(
+            Search(
+                plan=plan.id,
+                index=index,
+                label=_label(entry.task, told[index], siblings),
+                task=entry.task,
+                arguments=entry.arguments,
+                model=plan.model.model_dump(mode="json", exclude_none=True),
+                recipe=row["recipe"],
+                batch=row["batch"],
+                stages=entry.stages,
+                screen=entry.screen,
+                variants=entry.variants,
+                every=entry.evaluate.every,
+                master_seed=plan.seed,
+                entry=row["entry"],
+            )
+        )
+    return tuple(searches)
+
+
+def _told_apart_by(plan: Plan, row: dict[str, Any]) -> dict[str, Any]:
+    entry = plan.entries[row["entry"]]
+    batch = row["batch"]
+    if isinstance(batch, Largest):
+        batch = "largest" if batch.at_most is None else f"largest<={batch.at_most}"
+    return {
+        **entry.arguments,
+        "batch": batch,
+        **row["recipe"],
+        "steps": "+".join(str(stage.steps) for stage in entry.stages),
+    }
+
+
+def _label(task: str, own: dict[str, Any], siblings: list[dict[str, Any]]) -> str:
+    words = [task]
+    for name, value in own.items():
+        if any(other.get(name) != value for other in siblings):
+            words.append(value if isinstance(value, str) and name != "steps" else f"{name}={value}")
+    return " ".join(words)

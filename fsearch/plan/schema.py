@@ -1,0 +1,218 @@
+"""The fields of a plan: what may be written, with which bounds and defaults.
+
+Every model is frozen and refuses unknown fields. Docstrings under the fields are the plan
+reference. How a text becomes these objects is `fsearch.plan.parse`; how a plan becomes searches is
+`fsearch.plan.expand`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from fsearch.plan.variant import BASELINE, Variant, parse_name
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _wait(value: Any) -> Any:
+    if value == "forever" or (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise ValueError(f"{value!r} is not a time to wait; write seconds, or `forever`")
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Threshold = Annotated[float, Field(lt=0.5)]
+"""A difference of scores, as a fraction: 0.01 is one percentage point."""
+
+
+class Init(Strict):
+    """A model from scratch, with the official initialisation."""
+
+    n_layer: int = Field(ge=1, le=128)
+    """Layers."""
+    n_embd: int = Field(ge=8, le=16384)
+    """Width; a multiple of head_size."""
+    head_size: Literal[8, 16, 32, 64, 128] = 64
+    """Channels a head."""
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Init:
+        if self.n_embd % self.head_size:
+            raise ValueError(f"n_embd {self.n_embd} is not a multiple of head_size {self.head_size}")
+        return self
+
+
+class Model(Strict):
+    """What is trained: a checkpoint or an initialisation, never both."""
+
+    checkpoint: str | None = None
+    """An official RWKV-7 .pth or .safetensors file, relative to the plan, or hf://owner/repo/file."""
+    init: Init | None = None
+    """From scratch."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Model:
+        if (self.checkpoint is None) == (self.init is None):
+            raise ValueError("give either `checkpoint: FILE` or `init: {n_layer: ..., n_embd: ...}`")
+        return self
+
+
+class Recipe(Strict):
+    """How every attempt of a search trains."""
+
+    lr: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidator(_listed), Field(min_length=1)
+    ]
+    """Learning rate of the model; a list is a sweep, one search each."""
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    """AdamW's weight decay, on the large matrices only."""
+    betas: Annotated[
+        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]],
+        BeforeValidator(_tupled),
+    ] = (0.9, 0.98)
+    """AdamW's decay rates of the first and second moment."""
+    grad_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient; null for none."""
+    warmup: Fraction = 0.06
+    """Share of the steps in which the learning rate rises from 0."""
+    decay: Literal["none", "linear", "cosine"] = "linear"
+    """How the learning rate falls."""
+    decay_from: Fraction = 0.3
+    """Share of the steps after which it falls."""
+    final_lr: Fraction = 0.05
+    """Where it ends, as a share of lr."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What is computed in; bf16 keeps fp32 master weights."""
+
+    @model_validator(mode="after")
+    def _warm_before_decay(self) -> Recipe:
+        if self.decay != "none" and self.warmup > self.decay_from:
+            raise ValueError(f"warmup {self.warmup} ends after decay_from {self.decay_from}")
+        return self
+
+
+class Stage(Strict):
+    """Steps, equal for baseline and variants; screening stages have one seed, the last confirms."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    steps: int = Field(ge=1, le=10_000_000)
+    """Optimizer steps."""
+    seeds: int | None = Field(default=None, ge=1, le=1000)
+    """Fresh seeds of a confirming stage; 5 if not given."""
+
+
+class Screen(Strict):
+    """What a quick variant must show to be confirmed."""
+
+    prune_below: Threshold = 0.001
+    """d_acc under which a variant is pruned, as a fraction."""
+    promote_at_most: int | None = Field(default=None, ge=1)
+    """How many survivors go on, best first; null for all."""
+    noise_floor_seeds: int = Field(default=0, ge=0, le=100)
+    """Further seeds on which the quick baseline is trained, to know the noise."""
+
+
+class Claim(Strict):
+    """What counts as an effect, and how sure one has to be."""
+
+    at_least: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    """The smallest gain worth claiming, as a fraction."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Share of plans without any effect that may claim one."""
+
+
+class Limits(Strict):
+    """How long to try."""
+
+    retries: int = Field(default=5, ge=0, le=1000)
+    """Tries after an infrastructure failure."""
+    wait_network: Annotated[Literal["forever"] | float, BeforeValidator(_wait)] = "forever"
+    """Seconds to wait for a network that fails, or forever."""
+
+
+class Evaluate(Strict):
+    """Evaluations during training, for the curves; the score is always that of the last step."""
+
+    every: int | None = Field(default=None, ge=1)
+    """Steps between evaluations; null: eight times a run."""
+
+
+class Largest(Strict):
+    """The largest batch that fits in one micro-batch."""
+
+    at_most: int | None = Field(default=None, ge=1)
+
+
+def _batch(value: Any) -> Any:
+    if value == "largest":
+        return Largest()
+    if isinstance(value, dict) and set(value) == {"largest"} and isinstance(value["largest"], dict):
+        return Largest(**value["largest"])
+    if isinstance(value, bool) or not isinstance(value, int | Largest):
+        raise ValueError(f"{value!r} is not a batch; write a number, `largest`, or a list of numbers")
+    if isinstance(value, int) and not 1 <= value <= 1_000_000:
+        raise ValueError(f"a batch of {value} examples is not possible; write 1 or more")
+    return value
+
+
+def _variant(value: Any) -> Any:
+    if isinstance(value, str):
+        if value == BASELINE:
+            raise ValueError("the baseline no_fs is always trained; leave it out of the variants")
+        return parse_name(value)
+    if isinstance(value, dict) and value.get("name") == BASELINE:
+        raise ValueError("the name no_fs is the baseline's; choose another")
+    return value
+
+
+Batch = Annotated[int | Largest, BeforeValidator(_batch)]
+Variants = Annotated[
+    tuple[Annotated[Variant, BeforeValidator(_variant)], ...], BeforeValidator(_tupled), Field(min_length=1)
+]
+Stages = Annotated[tuple[Stage, ...], BeforeValidator(_tupled), Field(min_length=1, max_length=3)]
+
+
+class TaskOptions(Strict):
+    """The fields of a task entry that are not the task's own arguments."""
+
+    task: str
+    """Name of the task."""
+    batch: Annotated[tuple[Batch, ...], BeforeValidator(_listed), Field(min_length=1)]
+    """Examples an optimizer step: a number, `largest`, or a list: one search each."""
+    train: dict[str, Any] = {}
+    """Fields of the plan's `train` to replace for this task."""
+    stages: Stages | None = None
+    screen: Screen | None = None
+    variants: Variants | None = None
+    evaluate: Evaluate | None = None
+
+
+class PlanFields(Strict):
+    """The top level of a plan file."""
+
+    name: str = Field(min_length=1, max_length=200)
+    """Title, for people."""
+    seed: int = Field(default=0, ge=0)
+    """Master seed: enters every random stream and every id."""
+    model: Model
+    train: Recipe
+    stages: Stages
+    screen: Screen | None = None
+    claim: Claim = Claim()
+    limits: Limits = Limits()
+    evaluate: Evaluate = Evaluate()
+    variants: Variants
+    tasks: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_tupled), Field(min_length=1)]
+    """One mapping a task: its name, batch and arguments, and what it overrides."""

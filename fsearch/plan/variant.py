@@ -1,0 +1,153 @@
+"""Future-Seed variants: their names, their fields, and the one canonical form of each.
+
+A name is a label. What is hashed, compared and trained is the canonical form, which says what the
+variant does to each layer of a model with a known depth: two variants with one form are one
+attempt, and a variant whose form is the baseline's is a static no-op. Nothing else in fsearch knows
+what makes two variants equal.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+BASELINE = "no_fs"
+
+
+class Variant(BaseModel):
+    """One way to seed deeper layers; the defaults are those of the bare names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
+    """Label in tables: letters, digits and _ . + -"""
+    gate: Literal["none", "scalar", "head", "input"] = "scalar"
+    """scalar: one gate a layer; head: one a head, in its place; input: by the prompt; none: no seed."""
+    alpha: float = -2.0
+    """Logit of the gate at the start: the gate is sigmoid(alpha)."""
+    alpha_lr: float = Field(default=0.0, ge=0)
+    """Learning rate of the gate; 0 keeps it fixed."""
+    layer_start: int = 1
+    """First seeded layer, counted from 0; layer 0 has nothing below it, so values under 1 mean 1."""
+    scale: float = Field(default=1.0, ge=-1000, le=1000)
+    """Factor on every seed."""
+    schedule: Literal["none", "linear", "cosine"] = "none"
+    """How the factor grows from the first seeded layer to the last."""
+    schedule_min: float = Field(default=0.4, ge=-1000, le=1000)
+    schedule_max: float = Field(default=1.0, ge=-1000, le=1000)
+    norm: bool = True
+    """Divide the captured state by its root mean square, per head."""
+    detach: bool = True
+    """Stop the gradient at the captured state."""
+    clip: float | None = Field(default=1.0, gt=0)
+    """Bound on every entry of the seed; null for none."""
+    compat: Literal["drafts"] | None = None
+    """drafts: the head gate multiplies the scalar gate, as their code had it."""
+    stream: int = Field(default=0, ge=0)
+    """Above 0: other random streams than the baseline it is matched with (the A/A arm)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stream_alone_is_the_baseline(cls, value: Any) -> Any:
+        if isinstance(value, dict) and set(value) == {"name", "stream"}:
+            return {**value, "gate": "none"}
+        return value
+
+
+_NAME = re.compile(r"(?P<gate>scalar|head|inputgate)_l(?P<layer>\d{1,4})(?P<rest>(_[a-z0-9]+)*)$")
+_SUFFIXES: dict[str, dict[str, Any]] = {
+    "norm_detach": {},
+    "nonorm_detach": {"norm": False},
+    "norm_node": {"detach": False},
+    "nodetach": {"detach": False, "alpha_lr": 5e-4},
+    "sched_cos": {"schedule": "cosine"},
+    "trainable": {"alpha_lr": 5e-4},
+}
+GRAMMAR = (
+    "<scalar|head|inputgate>_l<first seeded layer>, then any of _a<k> (alpha MINUS k), "
+    + ", ".join(f"_{suffix}" for suffix in _SUFFIXES)
+    + "; anything else is a mapping such as {name: strong, gate: scalar, alpha: 2, norm: false}"
+)
+
+
+def parse_name(name: str) -> Variant:
+    """The variant that a bare name stands for, e.g. `scalar_l8_sched_cos`.
+
+    Raises:
+        ValueError: the name is not of the grammar; says what is.
+    """
+    match = _NAME.match(name)
+    if not match:
+        raise ValueError(f"{name!r} is not a variant name; a name is {GRAMMAR}")
+    fields: dict[str, Any] = {"name": name, "layer_start": int(match["layer"])}
+    fields["gate"] = {"scalar": "scalar", "head": "head", "inputgate": "input"}[match["gate"]]
+    rest = match["rest"]
+    while rest:
+        suffix = next((s for s in _SUFFIXES if rest == f"_{s}" or rest.startswith(f"_{s}_")), None)
+        if suffix:
+            fields.update(_SUFFIXES[suffix])
+            rest = rest[len(suffix) + 1 :]
+        elif minus := re.match(r"_a(\d{1,3})(?=_|$)", rest):
+            fields["alpha"] = -float(minus[1])
+            rest = rest[minus.end() :]
+        else:
+            raise ValueError(
+                f"the end {rest!r} of the variant name {name!r} is not known; a name is {GRAMMAR}"
+            )
+    return Variant(**fields)
+
+
+def schedule_multiplier(variant: Variant, layer: int, n_layer: int) -> float:
+    """The schedule's factor for one layer, by its place p in 0..1 between the first seeded and the last."""
+    if variant.schedule == "none":
+        return 1.0
+    first = max(1, variant.layer_start)
+    last = max(first, n_layer - 1)
+    p = 1.0 if last == first else min(max((layer - first) / (last - first), 0.0), 1.0)
+    if variant.schedule == "cosine":
+        p = 0.5 - 0.5 * math.cos(math.pi * p)
+    return variant.schedule_min + (variant.schedule_max - variant.schedule_min) * p
+
+
+def canonical(variant: Variant | None, n_layer: int) -> dict[str, Any]:
+    """The canonical form in a model of `n_layer` layers; None is the baseline.
+
+    Seeded layers stand with their whole factor (scale times schedule, to 12 digits), so schedules
+    that give the same factors coincide, and a variant that seeds nothing has the baseline's form.
+    """
+    if variant is None:
+        return {"gate": "none", "stream": 0}
+    layers: dict[str, float] = {}
+    if variant.gate != "none":
+        for layer in range(max(1, variant.layer_start), n_layer):
+            factor = round(variant.scale * schedule_multiplier(variant, layer, n_layer), 12)
+            if factor != 0.0:
+                layers[str(layer)] = factor
+    if not layers:
+        return {"gate": "none", "stream": variant.stream}
+    return {
+        "gate": variant.gate,
+        "alpha": variant.alpha + 0.0,  # -0.0 and 0.0 are one value and must be one hash
+        "alpha_lr": variant.alpha_lr + 0.0,
+        "layers": layers,
+        "norm": variant.norm,
+        "detach": variant.detach,
+        "clip": None if variant.clip is None else float(variant.clip),
+        "stream": variant.stream,
+    }
+
+
+def noop_reason(variant: Variant, n_layer: int) -> str | None:
+    """Why this variant cannot differ from the baseline in such a model, or None if it can."""
+    if canonical(variant, n_layer) != canonical(None, n_layer):
+        return None
+    if variant.gate == "none":
+        return "it is the baseline under another name"
+    if n_layer <= 1:
+        return "a model of one layer has no layer to seed"
+    if variant.layer_start >= n_layer:
+        return f"it starts at layer {variant.layer_start}, but the model's last layer is {n_layer - 1}"
+    return "its factor is zero in every layer"

@@ -1,0 +1,165 @@
+"""What is known of one search, as every screen and every decision sees it.
+
+A board is filled by `fsearch.search.walk` from rows and never stored: it is what the record means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fsearch.plan import Search, Variant
+from fsearch.search.rows import Attempt, AttemptSpec
+from fsearch.search.screening import Decision, d_acc
+from fsearch.search.statistics import OperatingCard
+
+Exit = Literal["noop", "pruned", "not_promoted", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The next attempt to run: `noop_reference` is the matched baseline, where there is one."""
+
+    spec: AttemptSpec
+    try_number: int
+    noop_reference: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A row to write without running anything: a static no-op."""
+
+    spec: AttemptSpec
+    fingerprint: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to run before `until_s` on the asking daemon's clock; None: until something changes."""
+
+    until_s: float | None
+    why: str
+
+
+Step = Run | Note | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """A variant's result in one screening stage."""
+
+    stage: str
+    row: Attempt
+    baseline: Attempt
+    difference: float
+    decision: Decision
+
+    @property
+    def tie(self) -> bool:
+        return self.difference == 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A variant and its matched baseline on one confirmation seed."""
+
+    row: Attempt
+    baseline: Attempt
+
+    @property
+    def difference(self) -> float:
+        return d_acc(self.row, self.baseline)
+
+
+@dataclass(slots=True)
+class VariantBoard:
+    """One variant's way through a search."""
+
+    variant: Variant
+    same_as: str | None = None  # an earlier variant with the same canonical form
+    exit: Exit | None = None  # how it left before a verdict
+    reason: str = ""
+    screens: list[Screened] = field(default_factory=list)
+    promoted: bool = False
+    pairs: list[Pair] = field(default_factory=list)
+
+    @property
+    def drafts_delta(self) -> float | None:
+        """Medium minus quick baseline, as the drafts reported it: not a matched comparison.
+
+        The screen half of the first confirmation seed against the quick baseline's score.
+        """
+        if not self.screens or not self.pairs:
+            return None
+        medium, quick = self.pairs[0].row.screen_score, self.screens[0].baseline.score
+        return None if medium is None or quick is None else medium - quick
+
+
+@dataclass(slots=True)
+class Board:
+    """One search: its baselines, its variants, and where it stands."""
+
+    search: Search
+    fingerprint: str = ""
+    micro_batch: int | None = None
+    baselines: dict[tuple[str, int], Attempt] = field(default_factory=dict)  # (stage, seed)
+    noise_scores: list[float] = field(default_factory=list)
+    noise_sd: float | None = None
+    card: OperatingCard | None = None
+    variants: list[VariantBoard] = field(default_factory=list)
+    failed: str = ""  # why the search cannot be done, if so
+    finished: bool = False
+    asked: list[str] = field(default_factory=list)  # ids that the walk has asked for, in order
+
+    @property
+    def promoted(self) -> list[VariantBoard]:
+        """The variants under confirmation, merged ones counted once."""
+        return [entry for entry in self.variants if entry.promoted and entry.same_as is None]
+
+
+class Record:
+    """All tries by attempt id: the rows that decisions are made from."""
+
+    def __init__(self, attempts: Iterable[Attempt]):
+        self._tries: dict[str, list[Attempt]] = {}
+        self.fingerprints: list[str] = []
+        self.last_fingerprints: dict[str, Any] = {}  # of the newest row: code, torch, device, ...
+        for attempt in sorted(attempts, key=lambda attempt: attempt.sequence):
+            self._tries.setdefault(attempt.spec.id, []).append(attempt)
+            if attempt.fingerprint not in self.fingerprints:
+                self.fingerprints.append(attempt.fingerprint)
+            self.last_fingerprints = attempt.fingerprints or self.last_fingerprints
+
+    def tries(self, identity: str, fingerprint: str) -> list[Attempt]:
+        """The tries of an attempt under one fingerprint, in order."""
+        return [row for row in self._tries.get(identity, ()) if row.fingerprint == fingerprint]
+
+    def knows(self, identity: str) -> bool:
+        """Whether the attempt stands in the record, under whatever fingerprint."""
+        return identity in self._tries
+
+    def next_try_number(self, identity: str) -> int:
+        """Tries are numbered over all fingerprints, so that (id, try) names one row."""
+        return max((row.try_number for row in self._tries.get(identity, ())), default=0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a row's matched comparison says: `decision` only where a screening stage decided on it."""
+
+    d_acc: float
+    decision: Decision | None
+
+
+def differences(board: Board) -> dict[str, Difference]:
+    """The matched differences of a search by attempt id."""
+    found: dict[str, Difference] = {}
+    for entry in board.variants:
+        for screened in entry.screens:
+            found[screened.row.spec.id] = Difference(screened.difference, screened.decision)
+        for pair in entry.pairs:
+            found[pair.row.spec.id] = Difference(pair.difference, None)
+    return found

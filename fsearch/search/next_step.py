@@ -1,0 +1,165 @@
+"""The one decision of the daemon: what comes next, from the plan and the rows alone.
+
+There is no queue. Going on after a crash, showing a status, and running are readers of the same
+function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fsearch.plan import Plan, Search, expand
+from fsearch.search.board import Board, Note, Record, Run, Step, Wait
+from fsearch.search.outcomes import Closed, Open, standing
+from fsearch.search.rows import DataFact, Facts
+from fsearch.search.specs import build_spec, prepare_spec, search_data_key
+from fsearch.search.verdict import Verdict, verdicts
+from fsearch.search.walk import walk
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A whole plan: every search's board, and the verdicts by (search index, variant name)."""
+
+    plan: Plan
+    boards: tuple[Board, ...]
+    verdicts: dict[tuple[int, str], Verdict]
+
+    @property
+    def finished(self) -> bool:
+        return all(board.finished for board in self.boards)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Every search of the plan has ended."""
+
+    standing: Standing
+
+
+def next_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | Note | Wait | Done:
+    """The next step of a plan.
+
+    `now_s` is the asking daemon's monotonic clock in seconds. Searches come in the plan's order;
+    one that has to wait lets the next go first.
+    """
+    if not facts.backend:
+        build = _build(plan, facts, record)
+        if isinstance(build, Open) and build.not_before_s > now_s:
+            return Wait(build.not_before_s, f"the kernel is built again: {build.why}")
+        if isinstance(build, Open) or not build.used_up:
+            spec = build_spec(plan.id, facts.environment)
+            return Run(spec, record.next_try_number(spec.id))
+    boards: list[Board] = []
+    waits: list[Wait] = []
+    for search in expand(plan):
+        board, step = _board(plan, search, facts, record, now_s)
+        if isinstance(step, Run | Note):
+            return step
+        boards.append(board)
+        if isinstance(step, Wait):
+            waits.append(step)
+    if waits:
+        return min(waits, key=lambda wait: (wait.until_s is None, wait.until_s or 0.0))
+    return Done(_standing(plan, boards))
+
+
+def standing_of(plan: Plan, facts: Facts, record: Record) -> Standing:
+    """Where a plan stands now, for people to read."""
+    return _standing(plan, [_board(plan, search, facts, record, 0.0)[0] for search in expand(plan)])
+
+
+def next_preparation(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | None:
+    """The next data set to prepare, in the plan's order, ahead of the training."""
+    for search in expand(plan):
+        if search_data_key(search) in facts.data:
+            continue
+        spec = prepare_spec(search, facts.environment)
+        state = _preparation(plan, search, facts, record)
+        if isinstance(state, Closed) and not state.completed:
+            continue
+        if isinstance(state, Closed) or state.not_before_s <= now_s:
+            return Run(spec, record.next_try_number(spec.id))
+    return None
+
+
+def _build(plan: Plan, facts: Facts, record: Record) -> Closed | Open:
+    spec = build_spec(plan.id, facts.environment)
+    return standing(record.tries(spec.id, facts.environment), plan.limits.retries, facts.daemon)
+
+
+def _preparation(plan: Plan, search: Search, facts: Facts, record: Record) -> Closed | Open:
+    spec = prepare_spec(search, facts.environment)
+    return standing(record.tries(spec.id, facts.environment), plan.limits.retries, facts.daemon)
+
+
+def _board(
+    plan: Plan, search: Search, facts: Facts, record: Record, now_s: float
+) -> tuple[Board, Step | None]:
+    """The board under the current fingerprint, unless the search has ended under an older one."""
+
+    def under(fingerprint: str) -> tuple[Board, Step | None]:
+        return walk(
+            search,
+            fingerprint,
+            record,
+            claim=plan.claim,
+            limits=plan.limits,
+            daemon=facts.daemon,
+            now_s=now_s,
+        )
+
+    data = facts.data.get(search_data_key(search))
+    current = facts.fingerprint(data) if data and facts.backend else ""
+    if current:
+        board, step = under(current)
+        if step is None:
+            return board, None
+    for old in reversed(record.fingerprints):
+        if old != current:
+            finished, rest = under(old)
+            if rest is None:
+                return finished, None
+    if current:
+        return board, step
+    build = None if facts.backend else _build(plan, facts, record)
+    if isinstance(build, Closed) and build.used_up:
+        return _hopeless(search, "the kernel could not be built", build)
+    preparation = _preparation(plan, search, facts, record)
+    if isinstance(preparation, Closed) and not preparation.completed:
+        return _hopeless(search, "the data could not be prepared", preparation)
+    why = preparation.why if isinstance(preparation, Open) else ""
+    return Board(search), Wait(None, f"{search.label}: {why or 'its data are being prepared'}")
+
+
+def _hopeless(search: Search, what: str, closed: Closed) -> tuple[Board, None]:
+    last = closed.last
+    return Board(search, failed=f"{what} ({last.outcome}): {last.reason}", finished=True), None
+
+
+def _standing(plan: Plan, boards: list[Board]) -> Standing:
+    """Verdicts over all promoted variants of the plan, once each has its seeds."""
+    provisional = not all(board.finished for board in boards)
+    tested = [
+        (board.search.index, entry)
+        for board in boards
+        for entry in board.promoted
+        if entry.exit is None and len(entry.pairs) == board.search.stages[-1].seeds
+    ]
+    differences = [[pair.difference for pair in entry.pairs] for _, entry in tested]
+    found = verdicts(differences, plan.claim.at_least, plan.claim.alpha, provisional=provisional)
+    by_name = {
+        (index, entry.variant.name): verdict for (index, entry), verdict in zip(tested, found, strict=True)
+    }
+    return Standing(plan, tuple(boards), by_name)
+
+
+def facts_as_recorded(data: dict[str, DataFact], record: Record) -> Facts:
+    """The facts as the last daemon knew them, for those who only look."""
+    known = record.last_fingerprints
+    return Facts(
+        data=data,
+        environment=str(known.get("environment", "")),
+        backend=str(known.get("backend", "")),
+        daemon="",
+    )

@@ -1,0 +1,114 @@
+"""The rows that every decision is a function of: what was asked, what was found, what is known.
+
+Pure data. The store writes and reads them, the protocol decides on them, the screens show them.
+Nothing here knows about processes, files or SQL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fsearch.search.ids import digest
+
+Role = Literal["build", "prepare", "probe", "screen", "confirm"]
+"""What a stage is for. `build` and `prepare` train nothing; `probe` verifies a batch; `screen` and
+`confirm` are the stages of a plan."""
+
+Half = Literal["screen", "confirm", "all"]
+"""The halves of the validation examples; `all` is both together (a plan without a screen)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptSpec:
+    """One attempt as the protocol asks for it, before anything has run.
+
+    `id` is a hash of everything that decides the result (see `fsearch.search.ids`); `plan`,
+    `search`, `stage` and `variant` are labels.
+    """
+
+    id: str
+    plan: str  # id (hash) of the plan that asked
+    search: str  # label: task plus what tells it from its siblings
+    search_key: str  # hash of what all attempts of the search share
+    task: str
+    arguments: dict[str, Any]  # the task's own arguments, all defaults filled in
+    model: dict[str, Any]
+    recipe: dict[str, Any]
+    batch: int  # examples per optimizer step; 0 for build and prepare
+    micro_batch: int  # examples per forward pass; 0 for build and prepare
+    stage: str  # the stage's name in the plan, or "build", "prepare", "probe"
+    role: Role
+    steps: int
+    halves: tuple[Half, ...]  # what is scored at the last step, the headline half last
+    evaluate: dict[str, Any]
+    variant: str  # name in the plan; "no_fs" is the baseline
+    form: dict[str, Any]  # canonical form of the variant
+    seed: int
+    master_seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of one attempt, as it stands in the record. `outcome` is None while it runs."""
+
+    spec: AttemptSpec
+    try_number: int  # 1, 2, ...
+    sequence: int  # order of recording; never a clock
+    outcome: str | None
+    outcome_class: str | None
+    reason: str = ""
+    pattern: str = ""  # the entry of the outcome table that matched
+    fingerprint: str = ""  # what it ran under; see `Facts.fingerprint`
+    daemon: str = ""  # which daemon process ran it
+    ended_monotonic_s: float = 0.0  # comparable only within one daemon
+    score: float | None = None  # on the headline half, in 0..1
+    loss: float | None = None
+    acc_pooled: float | None = None
+    screen_score: float | None = None  # on the screen half, where both halves were scored
+    screen_loss: float | None = None
+    steps_done: int = 0
+    tokens: int = 0
+    backend: str = ""
+    first_losses: tuple[float, ...] = ()
+    early_weights_sha256: str = ""  # model weights without FS parameters, at step 20 or the last
+    weights_sha256: str = ""  # the same at the end
+    seconds: dict[str, float] = field(default_factory=dict)  # by phase
+    peak_memory_mib: float | None = None
+    energy_mj: float | None = None
+    fingerprints: dict[str, Any] = field(default_factory=dict)
+    pid: int | None = None
+    pid_started: float | None = None  # /proc start time, to tell a reused pid
+    started_at: str = ""  # UTC, for people
+    ended_at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFact:
+    """A data set that is ready: `key` is `fsearch.search.ids.data_key`. Failures are attempts."""
+
+    key: str
+    path: str
+    sha256: str  # of the prepared contents
+    code_sha256: str  # of the code that prepared it
+    vocab_size: int
+    n_train: int
+    n_val_screen: int
+    n_val_confirm: int
+    max_tokens: int
+    chance: float | None = None  # score of guessing
+    majority: float | None = None  # score of always giving the most frequent answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known apart from attempts, when the next step is asked for."""
+
+    data: dict[str, DataFact]  # by key
+    environment: str  # hash of code, torch, device and threads: a fingerprint without backend and data
+    backend: str  # what trains: "" while the kernel is not built yet
+    daemon: str  # id of the asking daemon
+
+    def fingerprint(self, data: DataFact) -> str:
+        """What a row of this data set runs under now."""
+        return digest({"environment": self.environment, "backend": self.backend, "data": data.sha256})

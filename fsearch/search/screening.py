@@ -1,0 +1,62 @@
+"""The difference between a variant and its baseline, and what a screen decides on it.
+
+A difference exists only between rows that match. There is no other way to form one here, so a
+comparison across stages, batches, seeds, data or fingerprints cannot be written by mistake.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fsearch.search.rows import Attempt
+
+Decision = Literal["keep", "prune"]
+
+MATCHED = (
+    "task",
+    "arguments",
+    "model",
+    "recipe",
+    "batch",
+    "micro_batch",
+    "role",
+    "steps",
+    "halves",
+    "seed",
+    "master_seed",
+)
+
+
+class Unmatched(ValueError):
+    """Two rows that may not be compared, with the fields in which they differ."""
+
+
+def d_acc(variant: Attempt, baseline: Attempt) -> float:
+    """Score of the variant minus score of its matched baseline, both at the last step.
+
+    Raises:
+        Unmatched: the rows differ in something that must be equal, or one has no score.
+    """
+    if baseline.spec.form != {"gate": "none", "stream": 0}:
+        raise Unmatched(f"{baseline.spec.variant} is not a baseline")
+    differing = [name for name in MATCHED if getattr(variant.spec, name) != getattr(baseline.spec, name)]
+    if variant.fingerprint != baseline.fingerprint:
+        differing.append("fingerprint")
+    if differing:
+        pair = f"{variant.spec.variant} and {baseline.spec.variant}"
+        raise Unmatched(f"{pair} differ in {', '.join(differing)}: they may not be compared")
+    if variant.score is None or baseline.score is None:
+        raise Unmatched(f"{variant.spec.variant} or its baseline has no score")
+    return variant.score - baseline.score
+
+
+def decide(difference: float, prune_below: float) -> Decision:
+    """Keep at or above the threshold; an exact tie is always pruned."""
+    return "keep" if difference >= prune_below and difference != 0.0 else "prune"
+
+
+def promote(kept: dict[str, float], at_most: int | None) -> list[str]:
+    """The names that go on to confirmation: the best by d_acc, in the order of the plan."""
+    ranked = sorted(kept, key=lambda name: -kept[name])
+    chosen = set(ranked[:at_most])
+    return [name for name in kept if name in chosen]

@@ -1,0 +1,60 @@
+"""What may be said of each promoted variant, after correction for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fsearch.search.statistics import PairedT, holm, paired_t, seeds_needed
+
+Word = Literal["at_least_delta", "worse", "better_than_zero", "equivalent", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One sentence's worth: the word, the paired t behind it, and the corrected p values."""
+
+    word: Word
+    provisional: bool  # more tests are still to come, and with them more correction
+    paired: PairedT
+    p_at_least: float  # corrected, of "the gain is above the margin"
+    p_better: float  # corrected, of "the gain is above zero"
+    seeds_needed: int | None  # where inconclusive: seeds for the margin at the spread seen
+
+
+def verdicts(
+    differences: Sequence[Sequence[float]], at_least: float, alpha: float, *, provisional: bool
+) -> list[Verdict]:
+    """A verdict for each promoted variant's paired differences, in their order.
+
+    Each question (above the margin, below zero, above zero, within the margin) is one family of
+    one-sided tests at `alpha`, corrected by Holm over all promoted variants of the plan.
+    """
+    tests = [paired_t(values) for values in differences]
+    p_at_least = holm([test.p_greater(at_least) for test in tests])
+    p_worse = holm([test.p_less() for test in tests])
+    p_better = holm([test.p_greater() for test in tests])
+    p_equivalent = holm([test.p_equivalent(at_least) for test in tests])
+    result = []
+    for i, test in enumerate(tests):
+        word: Word = "inconclusive"
+        if p_at_least[i] <= alpha:
+            word = "at_least_delta"
+        elif p_worse[i] <= alpha:
+            word = "worse"
+        elif p_better[i] <= alpha:
+            word = "better_than_zero"
+        elif p_equivalent[i] <= alpha:
+            word = "equivalent"
+        result.append(
+            Verdict(
+                word=word,
+                provisional=provisional,
+                paired=test,
+                p_at_least=p_at_least[i],
+                p_better=p_better[i],
+                seeds_needed=seeds_needed(test.sd, at_least, alpha) if word == "inconclusive" else None,
+            )
+        )
+    return result

@@ -1,0 +1,214 @@
+"""One search from its rows: what they mean so far, and the one step that comes next.
+
+The walk asks for one attempt after another, exactly as the protocol says. Where the record has the
+answer it goes on; at the first attempt that is still open it stops, and that attempt is the step.
+Going on after a crash is walking again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fsearch.plan import Claim, Limits, Search, Stage, canonical, noop_reason
+from fsearch.search.board import Board, Note, Pair, Record, Run, Screened, Step, VariantBoard, Wait
+from fsearch.search.outcomes import Closed, standing
+from fsearch.search.rows import Attempt, AttemptSpec
+from fsearch.search.screening import d_acc, decide, promote
+from fsearch.search.specs import (
+    SCREEN_SEED,
+    confirm_seeds,
+    given_batch,
+    micro_batches,
+    noop_spec,
+    probe_spec,
+    stage_spec,
+)
+from fsearch.search.statistics import noise_sd, operating_card
+
+
+class _Blocked(Exception):
+    """The walk cannot go on before this step."""
+
+    def __init__(self, step: Step):
+        self.step = step
+
+
+class _Failed(Exception):
+    """The search cannot be done; the message says why."""
+
+
+def walk(
+    search: Search,
+    fingerprint: str,
+    record: Record,
+    *,
+    claim: Claim,
+    limits: Limits,
+    daemon: str,
+    now_s: float,
+) -> tuple[Board, Step | None]:
+    """The board of a search under one fingerprint, and its next step; None when it has ended."""
+    board = Board(search, fingerprint)
+    walker = _Walker(board, record, claim, limits, daemon, now_s)
+    try:
+        walker.whole_search()
+    except _Blocked as blocked:
+        return board, blocked.step
+    except _Failed as failure:
+        board.failed = str(failure)
+    board.finished = True
+    return board, None
+
+
+class _Walker:
+    def __init__(self, board: Board, record: Record, claim: Claim, limits: Limits, daemon: str, now_s: float):
+        self.board = board
+        self.search = board.search
+        self.record = record
+        self.claim = claim
+        self.limits = limits
+        self.daemon = daemon
+        self.now_s = now_s
+
+    def whole_search(self) -> None:
+        self._name_variants()
+        self._verify_batch()
+        for stage in self.search.stages[:-1]:
+            self._screen(stage)
+        self._promote()
+        self._confirm(self.search.stages[-1])
+
+    def _name_variants(self) -> None:
+        """Static no-ops are written down untrained; variants with one canonical form are merged."""
+        n_layer = self.search.n_layer or 0
+        first_with: dict[str, str] = {}
+        for variant in self.search.variants:
+            entry = VariantBoard(variant)
+            self.board.variants.append(entry)
+            reason = noop_reason(variant, n_layer)
+            form = repr(canonical(variant, n_layer))
+            if reason:
+                entry.exit, entry.reason = "noop", f"{reason}; not trained"
+            elif form in first_with:
+                entry.same_as = first_with[form]
+            else:
+                first_with[form] = variant.name
+        for entry in self.board.variants:
+            if entry.exit == "noop":
+                spec = noop_spec(self.search, self.search.stages[0], entry.variant, given_batch(self.search))
+                self.board.asked.append(spec.id)
+                if not self.record.knows(spec.id):  # true under every fingerprint: nothing ran
+                    raise _Blocked(Note(spec, self.board.fingerprint, "noop", entry.reason))
+
+    def _verify_batch(self) -> None:
+        """The largest divisor of the batch with which the heaviest variant makes a real step."""
+        reason = ""
+        for size in micro_batches(given_batch(self.search)):
+            closed = self._ask(probe_spec(self.search, size))
+            if closed.completed:
+                self.board.micro_batch = size
+                return
+            reason = closed.last.reason
+            if closed.last.outcome != "oom":
+                raise _Failed(f"the batch could not be verified ({closed.last.outcome}): {reason}")
+        raise _Failed(f"nothing fits: a micro-batch of 1 ran out of memory: {reason}")
+
+    def _screen(self, stage: Stage) -> None:
+        assert self.search.screen is not None
+        prune_below = self.search.screen.prune_below
+        baseline = self._baseline(stage, SCREEN_SEED)
+        if stage is self.search.stages[0]:
+            self._noise_floor(stage, baseline)
+        for entry in self._still_in():
+            row = self._train(stage, entry, SCREEN_SEED, baseline)
+            if row is None:
+                continue
+            difference = d_acc(row, baseline)
+            decision = decide(difference, prune_below)
+            entry.screens.append(Screened(stage.name, row, baseline, difference, decision))
+            if decision == "prune":
+                entry.exit = "pruned"
+                entry.reason = "an exact tie with its baseline" if difference == 0.0 else ""
+
+    def _noise_floor(self, stage: Stage, baseline: Attempt) -> None:
+        """The quick baseline on the seeds of the confirmation; one that fails is left out of the spread."""
+        assert self.search.screen is not None
+        scores = [baseline.score]
+        for seed in range(1, self.search.screen.noise_floor_seeds + 1):
+            closed = self._ask(stage_spec(self.search, stage, None, seed, self._micro_batch))
+            if closed.completed:
+                self.board.baselines[stage.name, seed] = closed.last
+                scores.append(closed.last.score)
+        self.board.noise_scores = [score for score in scores if score is not None]
+        self.board.noise_sd = sd = noise_sd(self.board.noise_scores)
+        if sd is not None:
+            self.board.card = operating_card(self.search.screen.prune_below, self.claim.at_least, sd)
+
+    def _promote(self) -> None:
+        if self.search.screen is None:
+            chosen = {entry.variant.name for entry in self._still_in()}
+        else:
+            kept = {entry.variant.name: entry.screens[-1].difference for entry in self._still_in()}
+            chosen = set(promote(kept, self.search.screen.promote_at_most))
+        for entry in self._still_in():
+            if entry.variant.name in chosen:
+                entry.promoted = True
+            else:
+                entry.exit = "not_promoted"
+                entry.reason = f"{len(chosen)} better survivors were promoted"
+
+    def _confirm(self, stage: Stage) -> None:
+        """Fresh seeds, each with its own baseline, shared by all promoted variants."""
+        if not self.board.promoted:
+            return
+        for seed in confirm_seeds(stage):
+            baseline = self._baseline(stage, seed)
+            for entry in self.board.promoted:
+                if entry.exit is None:
+                    row = self._train(stage, entry, seed, baseline)
+                    if row is not None:
+                        entry.pairs.append(Pair(row, baseline))
+
+    def _still_in(self) -> Iterator[VariantBoard]:
+        return (entry for entry in self.board.variants if entry.exit is None and entry.same_as is None)
+
+    @property
+    def _micro_batch(self) -> int:
+        assert self.board.micro_batch is not None
+        return self.board.micro_batch
+
+    def _baseline(self, stage: Stage, seed: int) -> Attempt:
+        closed = self._ask(stage_spec(self.search, stage, None, seed, self._micro_batch))
+        if not closed.completed:
+            what = f"the {stage.name} baseline of seed {seed}"
+            raise _Failed(f"{what} ended as {closed.last.outcome}: {closed.last.reason}")
+        self.board.baselines[stage.name, seed] = closed.last
+        return closed.last
+
+    def _train(self, stage: Stage, entry: VariantBoard, seed: int, baseline: Attempt) -> Attempt | None:
+        """The variant's completed row, or None when it leaves the search here."""
+        spec = stage_spec(self.search, stage, entry.variant, seed, self._micro_batch)
+        closed = self._ask(spec, baseline)
+        if closed.completed:
+            return closed.last
+        entry.exit = "noop" if closed.last.outcome == "noop" else "failed"
+        entry.reason = f"{stage.name} seed {seed}: {closed.last.reason or closed.last.outcome}"
+        return None
+
+    def _ask(self, spec: AttemptSpec, noop_reference: Attempt | None = None) -> Closed:
+        self.board.asked.append(spec.id)
+        tries = self.record.tries(spec.id, self.board.fingerprint)
+        state = standing(tries, self.limits.retries, self.daemon)
+        if isinstance(state, Closed):
+            return state
+        if state.not_before_s > self.now_s:
+            why = f"{spec.search} {spec.stage} {spec.variant} is tried again: {state.why}"
+            raise _Blocked(Wait(state.not_before_s, why))
+        raise _Blocked(Run(spec, self.record.next_try_number(spec.id), noop_reference))
+
+
+def unmerged(variants: list[VariantBoard], name: str) -> VariantBoard:
+    """The entry that holds the results of `name`: its own, or that of the variant it coincides with."""
+    by_name = {entry.variant.name: entry for entry in variants}
+    entry = by_name[name]
+    return by_name[entry.same_as] if entry.same_as else entry
