@@ -1,0 +1,44 @@
+"""Rows of tables to dataclasses and back, to the bit. Pure; no connection.
+
+Dictionaries come back equal if they hold what JSON holds: text keys, lists rather than tuples, finite
+numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from fsearch.search.rows import Attempt, AttemptSpec, DataFact
+
+DATA = "data"  # the kind of fact that a `DataFact` is
+
+_SPEC = tuple(field.name for field in fields(AttemptSpec))
+_OWN = tuple(field.name for field in fields(Attempt) if field.name not in ("spec", "try_number", "daemon"))
+
+
+def attempt_row(attempt: Attempt) -> dict[str, Any]:
+    """The columns of an attempt, but for `ended_sequence`."""
+    row = {name: getattr(attempt.spec, name) for name in _SPEC}
+    row |= {name: getattr(attempt, name) for name in _OWN}
+    return row | {"try": attempt.try_number, "daemon": attempt.daemon or None}
+
+
+def attempt_of(row: RowMapping) -> Attempt:
+    """The attempt of a row of the table `attempt`."""
+    spec = {name: row[name] for name in _SPEC} | {"halves": tuple(row["halves"])}
+    own = {name: row[name] for name in _OWN} | {"first_losses": tuple(row["first_losses"])}
+    return Attempt(spec=AttemptSpec(**spec), try_number=row["try"], daemon=row["daemon"] or "", **own)
+
+
+def fact_row(fact: DataFact) -> dict[str, Any]:
+    """The columns of a fact about data, but for `updated`."""
+    payload = asdict(fact)
+    return {"kind": DATA, "key": payload.pop("key"), "payload": payload}
+
+
+def fact_of(row: RowMapping) -> DataFact:
+    """The fact about data of a row of the table `fact`."""
+    return DataFact(key=row["key"], **row["payload"])

@@ -1,0 +1,96 @@
+"""Processes that die with their parent, identity of a process, and whole groups."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fsearch.system import process
+
+CHAIN = """
+import os, subprocess, sys, time
+from fsearch.system.process import die_with_parent
+depth = int(sys.argv[1])
+if sys.argv[2] != "0":
+    die_with_parent(int(sys.argv[2]))
+print(os.getpid(), flush=True)
+if depth:
+    subprocess.Popen([sys.executable, "-c", sys.argv[3], str(depth - 1), str(os.getpid()), sys.argv[3]])
+time.sleep(60)
+"""
+
+
+def wait_until_gone(pids: list[int], limit_s: float = 2.0) -> list[int]:
+    """The processes among `pids` that still run after at most `limit_s`."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        left = [pid for pid in pids if runs(pid)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_killing_the_first_of_a_chain_ends_them_all() -> None:
+    """kill -9 of the first of three processes: within two seconds child and grandchild are gone."""
+    first = subprocess.Popen(
+        [sys.executable, "-c", CHAIN, "2", "0", CHAIN], stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout is not None
+    pids = [int(first.stdout.readline()) for _ in range(3)]
+    assert all(runs(pid) for pid in pids)
+    first.kill()
+    first.wait()
+    assert wait_until_gone(pids) == []
+    first.stdout.close()
+
+
+def test_a_parent_that_is_already_gone_ends_the_child() -> None:
+    """A child whose parent is not the named one (it died first) exits with status 1 and runs nothing more."""
+    program = "from fsearch.system.process import die_with_parent; die_with_parent(1 << 22); print('alive')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+def test_start_time_tells_processes_apart() -> None:
+    """A start time stays the same, lies after its parent's and before now, and ends with its process."""
+    ours = process.start_time(os.getpid())
+    child = subprocess.Popen(["sleep", "60"])
+    begun = process.start_time(child.pid)
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    assert ours is not None and begun is not None
+    assert ours <= begun <= uptime + 0.01
+    assert process.start_time(child.pid) == begun
+    child.kill()
+    child.wait()
+    assert process.start_time(child.pid) is None
+
+
+def test_a_group_is_killed_whole() -> None:
+    """kill_group ends the leader and its child, does nothing for a gone group, and refuses our own."""
+    leader = subprocess.Popen(
+        ["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert leader.stdout is not None
+    child = int(leader.stdout.readline())
+    process.kill_group(leader.pid)
+    assert leader.wait() == -signal.SIGKILL
+    assert wait_until_gone([child]) == []
+    process.kill_group(leader.pid)
+    with pytest.raises(ValueError, match="refusing"):
+        process.kill_group(os.getpgrp())
+    leader.stdout.close()
