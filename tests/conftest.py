@@ -1,0 +1,22 @@
+"""Fixtures that several rooms use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def kernel_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled kernel, built once and loaded into this process.
+
+    FSEARCH_KERNEL_CACHE names a folder to keep it in between runs of the tests.
+    """
+    from fsearch.kernels import build, load
+
+    named = os.environ.get("FSEARCH_KERNEL_CACHE")
+    library = build.build(Path(named) if named else tmp_path_factory.mktemp("kernels")).library
+    load(library)
+    return library
