@@ -11,7 +11,10 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
-_START_TIME_FIELD = 19  # field 22 of /proc/PID/stat, counted from the first one after the command's name
+# Fields 3, 6 and 22 of /proc/PID/stat, counted from the first one after the command's name.
+_STATE = 0
+_SESSION = 3
+_START_TIME = 19
 
 
 def die_with_parent(parent_pid: int, signal_number: int = signal.SIGKILL) -> None:
@@ -34,18 +37,58 @@ def start_time(pid: int) -> float | None:
 
     A pid can be used again, a pid together with its start time cannot.
     """
+    fields = _stat(pid)
+    return None if fields is None else _start_time(fields)
+
+
+def lives(pid: int, started: float | None) -> bool:
+    """Whether the process that was started then still runs. A zombie does not: nobody may ever reap it."""
+    fields = _stat(pid)
+    return fields is not None and fields[_STATE] not in "ZX" and _start_time(fields) == started
+
+
+def kill_group(pgid: int) -> None:
+    """Kill every process of the group `pgid` and of the session it leads, as far as there are any.
+
+    The session counts because some programs (ninja) give each of their children a group of its own.
+    Raises ValueError for our own group.
+    """
+    if pgid <= 1 or pgid == os.getpgrp():
+        raise ValueError(f"refusing to kill the process group {pgid}")
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pgid, signal.SIGKILL)
+    _kill_session(pgid)
+
+
+def end_own_session() -> None:
+    """Kill every process of the session that this process leads, this one last."""
+    _kill_session(os.getpid())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_session(session: int) -> None:
+    """Kill the processes of a session, but not ourselves, until no new one turns up."""
+    killed = {os.getpid()}
+    while True:
+        left = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in killed]
+        members = [pid for pid in left if (fields := _stat(pid)) and int(fields[_SESSION]) == session]
+        if not members:
+            return
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed.update(members)
+
+
+def _start_time(fields: list[str]) -> float:
+    return int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat after the command's name, which may hold anything."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = text[text.rindex(")") + 1 :].split()
-    return int(fields[_START_TIME_FIELD]) / os.sysconf("SC_CLK_TCK")
-
-
-def kill_group(pgid: int) -> None:
-    """Kill every process of the group `pgid`, if there is one. Raises ValueError for our own group."""
-    if pgid <= 1 or pgid == os.getpgrp():
-        raise ValueError(f"refusing to kill the process group {pgid}")
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pgid, signal.SIGKILL)
+    return text[text.rindex(")") + 1 :].split()

@@ -67,7 +67,7 @@ def test_a_parent_that_is_already_gone_ends_the_child() -> None:
 
 
 def test_start_time_tells_processes_apart() -> None:
-    """A start time stays the same, lies after its parent's and before now, and ends with its process."""
+    """A start time stays the same, after its parent's and before now; a process lives until it is dead."""
     ours = process.start_time(os.getpid())
     child = subprocess.Popen(["sleep", "60"])
     begun = process.start_time(child.pid)
@@ -75,21 +75,33 @@ def test_start_time_tells_processes_apart() -> None:
     assert ours is not None and begun is not None
     assert ours <= begun <= uptime + 0.01
     assert process.start_time(child.pid) == begun
+    assert process.lives(child.pid, begun)
+    assert not process.lives(child.pid, begun - 1) and not process.lives(child.pid, None)
     child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not process.lives(child.pid, begun)  # dead, but not reaped yet
     child.wait()
     assert process.start_time(child.pid) is None
 
 
 def test_a_group_is_killed_whole() -> None:
-    """kill_group ends the leader and its child, does nothing for a gone group, and refuses our own."""
+    """kill_group ends the leader, its child and a child that has made itself a group of its own; it does
+    nothing for a group that is gone, and refuses our own."""
+    program = """
+import os, subprocess, time
+for group in (None, 0):
+    print(subprocess.Popen(["sleep", "60"], process_group=group).pid, flush=True)
+time.sleep(60)
+"""
     leader = subprocess.Popen(
-        ["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     assert leader.stdout is not None
-    child = int(leader.stdout.readline())
+    children = [int(leader.stdout.readline()) for _ in range(2)]
+    assert [os.getpgid(child) for child in children] == [leader.pid, children[1]]
     process.kill_group(leader.pid)
     assert leader.wait() == -signal.SIGKILL
-    assert wait_until_gone([child]) == []
+    assert wait_until_gone(children) == []
     process.kill_group(leader.pid)
     with pytest.raises(ValueError, match="refusing"):
         process.kill_group(os.getpgrp())

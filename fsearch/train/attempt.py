@@ -1,0 +1,31 @@
+"""One attempt in a cold process: the same numbers, to the bit, as a worker of the zygote gives.
+
+    python -m fsearch.train.attempt --messages-fd N --parent PID [--kernel-cache DIR]    with the job on stdin
+
+Deliberately not here: the training itself, which is in `trainer`. Importing that takes seconds, in which this
+process must already be tied to its parent, so the import waits until the job runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from fsearch.train.job import Channel, Job, argument_parser, main
+
+
+def run(job: Job, channel: Channel, kernel_cache: Path | None) -> None:
+    """Run one attempt job, with the compiled kernel if it lies in `kernel_cache`."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads that nothing here uses
+    from fsearch.train import trainer
+
+    trainer.run(job, channel, kernel_cache)
+
+
+if __name__ == "__main__":
+    parser = argument_parser()
+    parser.add_argument("--kernel-cache", type=Path)
+    arguments = parser.parse_args()
+    sys.exit(main(partial(run, kernel_cache=arguments.kernel_cache), arguments))

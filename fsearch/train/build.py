@@ -1,0 +1,58 @@
+"""Builds the compiled kernel in a process of its own, and takes its compilers with it when it has to go.
+
+    python -m fsearch.train.build --messages-fd N --parent PID     with the job on stdin
+
+A compiler knows nothing of our parent's death. So this process leads a session of its own, in which ninja and
+the compilers run, asks for SIGTERM instead of SIGKILL when its parent dies, and then kills the session.
+
+Deliberately not here: how the kernel is compiled and cached (fsearch.kernels.build).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from fsearch.system import process
+from fsearch.train.job import Channel, Job, argument_parser, main
+
+
+def run(job: Job, channel: Channel) -> None:
+    """Build the kernel of a job, or find it built, and report where it is."""
+    channel.enter("build")
+    from fsearch.kernels import build, library  # imports torch: a second in which our parent may die
+
+    began = time.monotonic()
+    try:
+        built = build.build(Path(job["cache"]))
+    except build.KernelBuildError as error:
+        channel.send(
+            "result",
+            outcome="kernel_build_failed",
+            reason=error.reason,
+            detail=error.detail,
+            backend=library.FALLBACK,
+        )
+        return
+    channel.send(
+        "result",
+        outcome="completed",
+        backend=built.backend,
+        library=str(built.library),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _lead_a_session() -> None:
+    """Have SIGTERM end this process with everything it has started."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+    signal.signal(signal.SIGTERM, lambda *_: process.end_own_session())
+
+
+if __name__ == "__main__":
+    _lead_a_session()
+    sys.exit(main(run, argument_parser().parse_args(), on_parent_death=signal.SIGTERM))

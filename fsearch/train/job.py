@@ -1,0 +1,82 @@
+"""What every job process has in common: its arguments, its channel to whoever started it, and how it ends.
+
+    python -m fsearch.train.X --messages-fd N --parent PID     with the job, one JSON object, on stdin
+
+A job that goes wrong reports one `error` message; the traceback goes to stderr, which is the log file.
+
+Deliberately not here: what any job does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from fsearch.system import messages, process
+
+Job = dict[str, Any]
+
+_MAX_ERROR_CHARACTERS = 4000
+
+
+class Channel:
+    """The way of messages from a job to whoever started it. `phase` is the last one announced."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.phase = "start"
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Send one message of the type `kind`. Raises BrokenPipeError if nobody listens any more."""
+        messages.send(self._fd, {"type": kind, **fields})
+
+    def enter(self, phase: str) -> None:
+        """Announce that a phase begins."""
+        self.phase = phase
+        self.send("phase", phase=phase)
+
+
+RunJob = Callable[[Job, Channel], None]
+
+
+def run_reporting(run: RunJob, job: Job, messages_fd: int) -> int:
+    """Run a job and report an exception as an `error` message. Returns the process's exit status, 0 or 1."""
+    channel = Channel(messages_fd)
+    try:
+        run(job, channel)
+    except BrokenPipeError:
+        traceback.print_exc()
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        channel.send(
+            "error",
+            exception=_qualified_name(type(error)),
+            message=str(error)[:_MAX_ERROR_CHARACTERS],
+            phase=channel.phase,
+        )
+        return 1
+    return 0
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The arguments that every job process takes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--messages-fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    return parser
+
+
+def main(run: RunJob, arguments: argparse.Namespace, on_parent_death: int = signal.SIGKILL) -> int:
+    """The body of a job process: tie it to its parent, read the job, run it. Returns the exit status."""
+    process.die_with_parent(arguments.parent, on_parent_death)
+    return run_reporting(run, json.load(sys.stdin), arguments.messages_fd)
+
+
+def _qualified_name(kind: type[BaseException]) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

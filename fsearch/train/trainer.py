@@ -1,0 +1,380 @@
+"""One attempt, in this process: load, train, evaluate, report.
+
+The numbers are a function of the job alone: the same in a cold process, in a forked one, and after any number
+of interruptions. Everything random comes from the job's streams.
+
+Deliberately not here: what a result means, what runs next, time limits; processes and pipes (see `job`,
+`zygote`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import math
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch._dynamo
+import torch.nn.functional as F
+from torch.utils import deterministic
+
+from fsearch import kernels
+from fsearch.kernels.library import FALLBACK
+from fsearch.rwkv7 import parameter_groups, weights_sha256
+from fsearch.tasks import prepared
+from fsearch.train import checkpoint
+from fsearch.train.batches import DataOrder, Examples, Integers
+from fsearch.train.evaluate import Scores, evaluate
+from fsearch.train.job import Channel, Job
+from fsearch.train.network import Network
+from fsearch.train.recipe import Recipe, lr_factor
+
+# The first step of an optimizer imports torch._dynamo, which takes a second, and where torch has it this
+# module too: they are imported here so that a forked worker finds them.
+with contextlib.suppress(ImportError):
+    importlib.import_module("torch.profiler._cupti_monitor")
+
+EARLY_STEPS = 20
+"""The losses of so many steps, and the weights after them, show whether a variant does anything at all."""
+
+EVALUATION_FACTOR = 4
+"""Micro-batches in an evaluation batch: without gradients so many fit where one training step does."""
+
+_PROGRESS_EVERY_S = 0.2
+
+_SPLITS: dict[str, tuple[prepared.SplitName, ...]] = {
+    "screen": ("screen",),
+    "confirm": ("confirm",),
+    "all": ("screen", "confirm"),
+}
+"""The splits of prepared data that a half of the validation examples is made of. `all` is both halves."""
+
+
+class Ended(Exception):
+    """The attempt ends before its last step, with an outcome and a sentence about it."""
+
+    def __init__(self, outcome: str, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome, self.reason = outcome, reason
+
+
+class Trainer:
+    """The state of one attempt while it runs."""
+
+    def __init__(self, job: Job, channel: Channel) -> None:
+        self._job, self._channel = job, channel
+        self._steps: int = job["steps"]
+        self._recipe = Recipe.from_job(job["recipe"])
+        self._probe = job["role"] == "probe"
+        self._stop_asked = False
+        self._phase = ""
+        self._phase_began = time.monotonic()
+        self._seconds = {"load": 0.0, "train": 0.0, "evaluate": 0.0}
+        # What a checkpoint carries, beside the weights and the optimizer:
+        self._step = 0
+        self._tokens = 0
+        self._first_losses: list[float] = []
+        self._early_sha256: str | None = None
+        self._curve: list[dict[str, Any]] = []
+        self._resumed_from = 0
+
+    def run(self) -> None:
+        """Run the attempt and send its result. Anything that goes wrong is raised."""
+        imported = set(sys.modules)
+        signal.signal(signal.SIGTERM, self._ask_to_stop)
+        scores: dict[str, Scores] = {}
+        outcome, reason = "completed", f"{self._steps} steps"
+        self._enter("load")
+        self._load()
+        try:
+            self._train()
+            scores = self._evaluate_at_the_end()
+        except Ended as end:
+            outcome, reason, scores = end.outcome, end.reason, {}
+        self._enter("finish")
+        late = sorted(name for name in set(sys.modules) - imported if name.split(".")[0] == "torch")
+        self._channel.send(
+            "result", outcome=outcome, reason=reason, late_torch_imports=late, **self._figures(scores)
+        )
+
+    def _load(self) -> None:
+        job = self._job
+        torch.set_num_threads(job["threads"])
+        torch.use_deterministic_algorithms(True)
+        # Nothing here reads memory before writing it, and filling it first would cost five percent of a step.
+        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        _use_backend(job["backend"])
+        data = prepared.load(Path(job["data"]["path"]))
+        if data.meta.sha256 != job["data"]["sha256"]:
+            raise ValueError(
+                f"the prepared data in {job['data']['path']} have the checksum {data.meta.sha256}, the "
+                f"attempt asks for {job['data']['sha256']}; remove that folder and they are prepared again"
+            )
+        self._examples = Examples([data.split("train")], only_scored=False)
+        self._validation = {
+            half: Examples([data.split(name) for name in _SPLITS[half]], only_scored=True)
+            for half in job["halves"]
+        }
+        self._order = DataOrder(job["streams"]["order"], len(self._examples))
+        self._network = Network.from_job(job, data.meta.vocab_size)
+        groups = parameter_groups(
+            self._network.model, self._network.future_seed, self._recipe.lr, self._recipe.weight_decay
+        )
+        gates = [] if self._network.future_seed is None else list(self._network.future_seed.parameters())
+        self._clipped_together = [list(self._network.model.parameters())] + ([gates] if gates else [])
+        self._base_lrs: list[float] = [group["lr"] for group in groups]
+        self._optimizer = torch.optim.AdamW(groups, betas=self._recipe.betas, fused=True)
+        self._resume()
+
+    # Training
+
+    def _train(self) -> None:
+        self._enter("train")
+        self._reported = (time.monotonic(), self._tokens)
+        self._saved_at = time.monotonic()
+        while self._step < self._steps:
+            self._stop_if_asked()
+            self._evaluate_if_due()
+            loss = self._train_step()
+            self._report(loss)
+            if self._step == min(EARLY_STEPS, self._steps):
+                self._early_sha256 = weights_sha256(self._network.model)
+                self._end_if_noop()
+            self._save_if_due()
+
+    def _train_step(self) -> float:
+        """One optimizer step over `batch` examples, in micro-batches. Returns its loss per trained token."""
+        job = self._job
+        indices = self._indices_of_step()
+        trained_tokens = int(self._examples.num_targets[indices].sum())
+        loss = torch.zeros(())
+        self._optimizer.zero_grad()
+        for start in range(0, len(indices), job["micro_batch"]):
+            batch = self._examples.batch(indices[start : start + job["micro_batch"]])
+            logits = self._network.logits_at_targets(batch)
+            part = F.cross_entropy(logits, torch.from_numpy(batch.targets), reduction="sum") / trained_tokens
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += part.detach()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise Ended("diverged", f"the loss became {value} in step {self._step + 1} of {self._steps}")
+        self._update()
+        self._step += 1
+        self._tokens += int(self._examples.num_tokens[indices].sum())
+        if len(self._first_losses) < EARLY_STEPS:
+            self._first_losses.append(value)
+        return value
+
+    def _indices_of_step(self) -> Integers:
+        if self._probe:
+            return self._examples.longest(self._job["batch"])
+        return self._order.step(self._step, self._job["batch"])
+
+    def _update(self) -> None:
+        if self._recipe.grad_clip is not None:
+            # Apart from each other: the gradient of a trained gate must not change the model's step.
+            for parameters in self._clipped_together:
+                torch.nn.utils.clip_grad_norm_(parameters, self._recipe.grad_clip)
+        factor = lr_factor(self._recipe, self._step, self._steps)
+        for group, lr in zip(self._optimizer.param_groups, self._base_lrs, strict=True):
+            group["lr"] = lr * factor
+        self._optimizer.step()
+
+    def _end_if_noop(self) -> None:
+        reference = self._job["noop_reference"]
+        if reference is None or reference["weights_sha256"] != self._early_sha256:
+            return
+        if reference["first_losses"] == self._first_losses:
+            raise Ended(
+                "noop",
+                f"the losses of the first {self._step} steps and the weights after them are the baseline's, "
+                "bit for bit: the variant does nothing here",
+            )
+
+    def _report(self, loss: float) -> None:
+        now = time.monotonic()
+        then, tokens = self._reported
+        if now - then < _PROGRESS_EVERY_S and self._step < self._steps:
+            return
+        self._reported = (now, self._tokens)
+        self._channel.send(
+            "progress",
+            step=self._step,
+            steps=self._steps,
+            loss=loss,
+            tokens_per_s=(self._tokens - tokens) / max(now - then, 1e-9),
+        )
+
+    # Evaluation
+
+    def _evaluate_if_due(self) -> None:
+        """A point of the curve, on the first half asked for; the one at the last step is not made here."""
+        every = self._job["evaluate"]["every"]
+        if every is None or self._step == 0 or self._step % every != 0:
+            return
+        if self._curve and self._curve[-1]["step"] == self._step:
+            return  # made before an interruption
+        self._enter("evaluate")
+        half = self._job["halves"][0]
+        self._curve.append(self._point(half, self._scores(half)))
+        self._channel.send("evaluation", **self._curve[-1])
+        self._enter("train")
+        self._reported = (time.monotonic(), self._tokens)
+
+    def _evaluate_at_the_end(self) -> dict[str, Scores]:
+        self._enter("evaluate")
+        scores = {}
+        for half in self._job["halves"]:
+            scores[half] = self._scores(half)
+            self._channel.send("evaluation", **self._point(half, scores[half]))
+        return scores
+
+    def _scores(self, half: str) -> Scores:
+        examples = self._validation[half]
+        batch_size = EVALUATION_FACTOR * self._job["micro_batch"]
+        indices = examples.longest(batch_size) if self._probe else np.arange(len(examples))
+        scores = evaluate(self._network, examples, indices, batch_size, self._stop_if_asked)
+        if not math.isfinite(scores.mean_loss):
+            raise Ended("diverged", f"the loss on the {half} half is not finite after {self._step} steps")
+        return scores
+
+    def _point(self, half: str, scores: Scores) -> dict[str, Any]:
+        return {
+            "step": self._step,
+            "half": half,
+            "score": scores.score,
+            "acc_pooled": scores.acc_pooled,
+            "loss": scores.mean_loss,
+            "examples": len(scores.total),
+        }
+
+    # Interruptions
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stop_asked = True
+
+    def _stop_if_asked(self) -> None:
+        if self._stop_asked:
+            if self._job["checkpoint"] is not None:
+                self._save()
+            raise Ended("interrupted", f"asked to stop (SIGTERM) after {self._step} of {self._steps} steps")
+
+    def _save_if_due(self) -> None:
+        wanted = self._job["checkpoint"]
+        if wanted is not None and time.monotonic() - self._saved_at >= wanted["every_s"]:
+            self._save()
+
+    def _save(self) -> None:
+        state = {
+            "network": self._network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "step": self._step,
+            "tokens": self._tokens,
+            "first_losses": self._first_losses,
+            "early_sha256": self._early_sha256,
+            "curve": self._curve,
+        }
+        checkpoint.save(Path(self._job["checkpoint"]["path"]), _owner(self._job), state)
+        self._saved_at = time.monotonic()
+
+    def _resume(self) -> None:
+        wanted = self._job["checkpoint"]
+        state = None if wanted is None else checkpoint.load(Path(wanted["path"]), _owner(self._job))
+        if state is None:
+            return
+        self._network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._step = self._resumed_from = state["step"]
+        self._tokens = state["tokens"]
+        self._first_losses = state["first_losses"]
+        self._early_sha256 = state["early_sha256"]
+        self._curve = state["curve"]
+        for point in self._curve:
+            self._channel.send("evaluation", **point)
+
+    # Reporting
+
+    def _enter(self, phase: str) -> None:
+        now = time.monotonic()
+        if self._phase:
+            self._seconds[self._phase] += now - self._phase_began
+        self._phase, self._phase_began = phase, now
+        self._channel.enter(phase)
+
+    def _figures(self, scores: dict[str, Scores]) -> dict[str, Any]:
+        """All of a result but its outcome. A probe has no scores: it saw a few long examples only."""
+        halves: list[str] = self._job["halves"] if scores and not self._probe else []
+        headline = scores[halves[-1]] if halves else None
+        screen = scores["screen"] if len(halves) == 2 else None
+        return {
+            "score": headline and headline.score,
+            "loss": headline and headline.mean_loss,
+            "acc_pooled": headline and headline.acc_pooled,
+            "screen_score": screen and screen.score,
+            "screen_loss": screen and screen.mean_loss,
+            "steps": self._step,
+            "tokens": self._tokens,
+            "first_losses": self._first_losses,
+            "early_weights_sha256": self._early_sha256,
+            "weights_sha256": weights_sha256(self._network.model),
+            "seconds": self._seconds,
+            "peak_memory_mib": _peak_memory_mib(),
+            "backend": kernels.backend(),
+            "resumed_from_step": self._resumed_from,
+            "examples": {half: scores[half].packed() for half in halves},
+        }
+
+
+def run(job: Job, channel: Channel, kernel_cache: Path | None = None) -> None:
+    """Run one attempt job, with the compiled kernel if it is loaded or lies in `kernel_cache`."""
+    load_kernel(kernel_cache)
+    Trainer(job, channel).run()
+
+
+def _use_backend(wanted: str) -> None:
+    """Run on `wanted`: the fallback, whatever the CPU gives ("cpu"), or one compiled backend and no other.
+
+    Raises RuntimeError if this process has another one: rows of two backends must not be compared.
+    """
+    if wanted == FALLBACK:
+        kernels.use("chunked")
+    elif wanted not in ("cpu", kernels.backend()):
+        raise RuntimeError(
+            f"the attempt is to run on {wanted}, but this process has {kernels.backend()}: its kernel is "
+            "gone or has changed; start again, and it is built again"
+        )
+
+
+def load_kernel(cache: Path | None) -> None:
+    """Load the compiled kernel if it is not loaded yet and has been built in `cache`. Never builds one."""
+    if cache is None or kernels.is_loaded():
+        return
+    try:
+        library = kernels.build.find(cache)
+    except kernels.build.KernelBuildError:
+        return  # without a compiler: the portable form runs, and the result says so
+    if library is not None:
+        kernels.load(library)
+
+
+def _owner(job: Job) -> str:
+    """Whose checkpoint it is: a hash of all that decides the numbers, so that no other state is taken up."""
+    aside = ("try", "checkpoint", "noop_reference")
+    deciding = {key: value for key, value in job.items() if key not in aside}
+    text = json.dumps([deciding, kernels.backend(), torch.__version__], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _peak_memory_mib() -> float:
+    """The most memory this process has had resident, in MiB."""
+    with open("/proc/self/status", encoding="utf-8") as file:
+        line = next(line for line in file if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024

@@ -1,0 +1,136 @@
+"""The zygote: workers as good as cold processes, every death reported, nothing outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from fsearch.system import process
+from tests.train.conftest import MakeJob
+from tests.train.processes import ZygoteProcess, kill, numbers, run_cold, runs, wait_until_gone, zygote
+
+
+def test_a_forked_attempt_equals_a_cold_one(
+    make_job: MakeJob, shared_zygote: ZygoteProcess, tmp_path: Path
+) -> None:
+    """A result from the zygote equals that of a cold process to the bit, and no torch module came late."""
+    job = make_job(steps=8, evaluate={"every": 3}, halves=["screen", "confirm"])
+    cold = run_cold("attempt", job, tmp_path)
+    forked = shared_zygote.fork(job).finish()
+    assert numbers(forked) == numbers(cold)
+    assert forked["outcome"] == "completed"
+    assert forked["late_torch_imports"] == []
+
+
+def test_the_same_with_the_compiled_kernel(make_job: MakeJob, kernel_library: Path, tmp_path: Path) -> None:
+    """With the kernel loaded before the fork: equal to cold to the bit, nothing imported late."""
+    cache = ("--kernel-cache", str(kernel_library.parent))
+    with zygote(tmp_path, *cache) as started:
+        backend = started.ready["backend"]
+        assert backend.startswith("cpu-")
+        job = make_job(backend=backend)
+        forked = started.fork(job).finish()
+        again = started.fork(job).finish()
+        fallback = started.fork(make_job(backend="torch-chunked")).finish()
+    cold = run_cold("attempt", job, tmp_path, *cache)
+    assert numbers(forked) == numbers(again) == numbers(cold)
+    assert (forked["backend"], forked["late_torch_imports"]) == (backend, [])
+    assert fallback["backend"] == "torch-chunked"
+    assert forked["first_losses"] == pytest.approx(fallback["first_losses"], rel=1e-4)
+
+
+def test_a_missing_kernel_is_an_error(make_job: MakeJob, shared_zygote: ZygoteProcess) -> None:
+    """An attempt that asks for a compiled backend never runs on the fallback instead."""
+    error = shared_zygote.fork(make_job(backend="cpu-avx2")).wait_for(lambda m: m["type"] == "error")
+    assert error["exception"] == "RuntimeError"
+    assert "cpu-avx2" in error["message"] and "torch-chunked" in error["message"]
+
+
+def test_attempts_do_not_touch_each_other(make_job: MakeJob, shared_zygote: ZygoteProcess) -> None:
+    """Two attempts run side by side from one zygote give each the numbers it gives alone."""
+    jobs = [make_job(), make_job(form={"gate": "none", "stream": 0}, streams={"init": 5, "order": 6})]
+    alone = [numbers(shared_zygote.fork(job).finish()) for job in jobs]
+    workers = [shared_zygote.fork(job) for job in jobs]
+    together = [numbers(worker.finish()) for worker in workers]
+    assert together == alone
+    assert alone[0]["weights_sha256"] != alone[1]["weights_sha256"]
+
+
+def test_the_end_of_a_worker_is_reported(make_job: MakeJob, shared_zygote: ZygoteProcess) -> None:
+    """A worker that ends by itself is reaped: status 0, with the memory and the time it used."""
+    worker = shared_zygote.fork(make_job())
+    assert worker.pid == shared_zygote.wait_for(lambda m: m.get("forked") == worker.pid)["forked"]
+    result = worker.finish()
+    exited = shared_zygote.exited(worker)
+    assert exited["status"] == 0
+    assert exited["rusage"]["maxrss_mib"] >= result["peak_memory_mib"] * 0.9 > 50
+    assert exited["rusage"]["user_s"] > 0
+    assert not runs(worker.pid)
+
+
+def test_an_exception_is_a_message_and_a_traceback(make_job: MakeJob, shared_zygote: ZygoteProcess) -> None:
+    """What is raised is reported with its qualified name, its text and the phase; the log has the rest."""
+    job = make_job()
+    job["data"]["sha256"] = "0" * 64
+    worker = shared_zygote.fork(job)
+    error = worker.wait_for(lambda message: message["type"] == "error")
+    assert (error["exception"], error["phase"]) == ("ValueError", "load")
+    assert "0" * 64 in error["message"]
+    assert os.waitstatus_to_exitcode(shared_zygote.exited(worker)["status"]) == 1
+    assert "Traceback" in worker.log.read_text()
+
+
+def test_a_killed_worker_is_reported_with_its_signal(make_job: MakeJob, shared_zygote: ZygoteProcess) -> None:
+    """kill -9 of a worker: signal 9 is reported, the pipe ends without a result, the next attempt runs."""
+    worker = shared_zygote.fork(make_job(steps=100_000))
+    worker.wait_for(lambda message: message["type"] == "progress")
+    kill(worker.pid)
+    assert os.waitstatus_to_exitcode(shared_zygote.exited(worker)["status"]) == -signal.SIGKILL
+    while not worker.reader.closed:
+        worker.read()
+    assert all(message["type"] != "result" for message in worker.messages)
+    assert shared_zygote.fork(make_job()).finish()["outcome"] == "completed"
+
+
+def test_killing_the_zygote_takes_its_workers(make_job: MakeJob, tmp_path: Path) -> None:
+    """kill -9 of the zygote: within two seconds its worker is gone too."""
+    with zygote(tmp_path) as started:
+        worker = started.fork(make_job(steps=100_000))
+        worker.wait_for(lambda message: message["type"] == "progress")
+        started.process.kill()
+        started.process.wait()
+        assert wait_until_gone([worker.pid]) == []
+
+
+def test_the_zygote_ends_with_its_socket(make_job: MakeJob, tmp_path: Path) -> None:
+    """When the socket is closed the zygote exits with status 0, and a worker in mid-run dies with it."""
+    with zygote(tmp_path) as started:
+        worker = started.fork(make_job(steps=100_000))
+        worker.wait_for(lambda message: message["type"] == "progress")
+        assert started.close() == 0
+        assert wait_until_gone([worker.pid]) == []
+
+
+def test_a_worker_is_a_session_of_its_own(make_job: MakeJob, shared_zygote: ZygoteProcess) -> None:
+    """A worker leads its own session and holds nothing of the zygote's but its log and its message pipe."""
+    worker = shared_zygote.fork(make_job(steps=100_000))
+    worker.wait_for(lambda message: message["type"] == "progress")
+    assert os.getsid(worker.pid) == worker.pid
+    forked = shared_zygote.wait_for(lambda m: m.get("forked") == worker.pid)
+    assert forked["started"] == process.start_time(worker.pid)
+    held = [os.readlink(f"/proc/{worker.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{worker.pid}/fd")]
+    kinds = [name.split(":")[0] for name in held]
+    assert held.count(str(worker.log)) == 2
+    assert (kinds.count("pipe"), kinds.count("socket"), kinds.count("anon_inode")) == (1, 0, 0)
+    assert str(shared_zygote.log) not in held
+    kill(worker.pid)
+    shared_zygote.exited(worker)
+
+
+def test_the_zygote_has_one_thread(shared_zygote: ZygoteProcess) -> None:
+    """Importing all that an attempt imports has started no thread that a fork would lose."""
+    assert len(os.listdir(f"/proc/{shared_zygote.process.pid}/task")) == 1
+    assert shared_zygote.ready == {"ready": True, "pid": shared_zygote.process.pid, "backend": None}
