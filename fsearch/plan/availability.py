@@ -20,18 +20,19 @@ def not_available(plan: Plan, announced_tasks: Collection[str]) -> list[Problem]
 
     if plan.model.checkpoint is not None:
         note(("model", "checkpoint"), "training from a checkpoint; use `init`")
+    where: Path
     for index, entry in enumerate(plan.entries):
         path: Path = ("tasks", index)
         if entry.task in announced_tasks:
             note((*path, "task"), f"the task {entry.task}")
         for at, batch in enumerate(entry.batch):
             if isinstance(batch, Largest):
-                where: Path = (
-                    (*path, "batch", at) if (*path, "batch", at) in source.values else (*path, "batch")
-                )
+                where = (*path, "batch", at) if (*path, "batch", at) in source.values else (*path, "batch")
                 note(where, "finding the largest batch; give a number")
         if entry.recipe.precision != "fp32":
-            note((*path, "train", "precision"), f"precision {entry.recipe.precision}; use fp32")
+            own_precision: Path = (*path, "train", "precision")
+            at_precision = own_precision if own_precision in source.values else ("train", "precision")
+            note(at_precision, f"precision {entry.recipe.precision}; use fp32")
         own: Path = (*path, "variants")
         at_variants: Path = own if own in source.values else ("variants",)
         for number, variant in enumerate(entry.variants):

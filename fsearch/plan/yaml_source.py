@@ -137,13 +137,15 @@ def _check_subset(text: str, file: str) -> None:
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
     mark = error.problem_mark or error.context_mark
+    if "end of stream" in (error.problem or ""):  # what was opened and never closed stands further up
+        mark = error.context_mark or mark
     place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
     lines = text.splitlines()
     line = lines[place.line - 1] if 0 < place.line <= len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip())] or "\\t" in (error.problem or ""):
         message = "a tab stands where YAML wants spaces; replace it with two spaces"
     else:
-        message = f"not valid YAML: {error.problem or error.context}"
+        message = "not valid YAML: " + ", ".join(part for part in (error.context, error.problem) if part)
     return Problem(file, place, "", message)
 
 

@@ -44,12 +44,7 @@ def next_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | N
     one that has to wait lets the next go first.
     """
     if not facts.backend:
-        build = _build(plan, facts, record)
-        if isinstance(build, Open) and build.not_before_s > now_s:
-            return Wait(build.not_before_s, f"the kernel is built again: {build.why}")
-        if isinstance(build, Open) or not build.used_up:
-            spec = build_spec(plan.id, facts.environment)
-            return Run(spec, record.next_try_number(spec.id))
+        return _build(plan, facts, record, now_s)
     boards: list[Board] = []
     waits: list[Wait] = []
     for search in expand(plan):
@@ -83,9 +78,20 @@ def next_preparation(plan: Plan, facts: Facts, record: Record, now_s: float) -> 
     return None
 
 
-def _build(plan: Plan, facts: Facts, record: Record) -> Closed | Open:
+def _build(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | Wait:
+    """The kernel's build. A new daemon tries again what failed before: a compiler may be there now."""
+    state = build_standing(plan, facts, record)
+    if isinstance(state, Open) and state.not_before_s > now_s:
+        return Wait(state.not_before_s, f"the kernel's build is tried again: {state.why}")
     spec = build_spec(plan.id, facts.environment)
-    return standing(record.tries(spec.id, facts.environment), plan.limits.retries, facts.daemon)
+    return Run(spec, record.next_try_number(spec.id))
+
+
+def build_standing(plan: Plan, facts: Facts, record: Record) -> Closed | Open:
+    """How the kernel's build stands in this daemon."""
+    spec = build_spec(plan.id, facts.environment)
+    tries = [row for row in record.tries(spec.id, facts.environment) if row.daemon == facts.daemon]
+    return standing(tries, plan.limits.retries, facts.daemon)
 
 
 def _preparation(plan: Plan, search: Search, facts: Facts, record: Record) -> Closed | Open:
@@ -122,19 +128,13 @@ def _board(
                 return finished, None
     if current:
         return board, step
-    build = None if facts.backend else _build(plan, facts, record)
-    if isinstance(build, Closed) and build.used_up:
-        return _hopeless(search, "the kernel could not be built", build)
     preparation = _preparation(plan, search, facts, record)
     if isinstance(preparation, Closed) and not preparation.completed:
-        return _hopeless(search, "the data could not be prepared", preparation)
+        last = preparation.last
+        reason = f"the data could not be prepared ({last.outcome}): {last.reason}"
+        return Board(search, failed=reason, finished=True), None
     why = preparation.why if isinstance(preparation, Open) else ""
     return Board(search), Wait(None, f"{search.label}: {why or 'its data are being prepared'}")
-
-
-def _hopeless(search: Search, what: str, closed: Closed) -> tuple[Board, None]:
-    last = closed.last
-    return Board(search, failed=f"{what} ({last.outcome}): {last.reason}", finished=True), None
 
 
 def _standing(plan: Plan, boards: list[Board]) -> Standing:

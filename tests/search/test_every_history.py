@@ -1,0 +1,215 @@
+"""Whatever happens to attempts and daemons, the protocol ends, repeats nothing and says the same."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from builders import DIED, QUICK, Answer, AnswerTo, World, plan_of
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fsearch.search.next_step import Standing, standing_of
+from fsearch.search.outcomes import CLASSES
+from fsearch.search.rows import Attempt, AttemptSpec
+
+VARIANTS: list[Any] = [
+    "scalar_l1",
+    "head_l1",
+    "scalar_l2_nodetach",
+    "scalar_l9",  # a static no-op
+    {"name": "zero", "scale": 0.0},  # another
+    {"name": "also_l1", "layer_start": -4},  # coincides with scalar_l1
+    {"name": "linear", "schedule": "linear"},
+    {"name": "cosine", "schedule": "cosine"},  # coincides with linear
+    {"name": "aa", "stream": 1},
+    {"name": "ab", "stream": 1, "layer_start": 7},  # coincides with aa
+]
+
+STAGES = st.sampled_from(
+    [
+        [{"name": "only", "steps": 30, "seeds": 3}],
+        [QUICK, {"name": "medium", "steps": 60, "seeds": 3}],
+        [QUICK, {"name": "medium", "steps": 20, "seeds": 4}],
+        [QUICK, {"name": "second", "steps": 20}, {"name": "medium", "steps": 60, "seeds": 3}],
+    ]
+)
+SCREENS = st.fixed_dictionaries(
+    {"prune_below": st.sampled_from([-0.25, 0.0, 0.125, 0.25]), "noise_floor_seeds": st.integers(0, 4)},
+    optional={"promote_at_most": st.integers(1, 2)},
+)
+TASKS = st.lists(
+    st.fixed_dictionaries(
+        {"task": st.just("toy"), "level": st.integers(0, 3), "batch": st.sampled_from([1, 2, 6])}
+    ),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda entry: entry["level"],
+)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> dict[str, Any]:
+    """Fields of a plan; `plan_of` makes it. (A plan itself would be long to print.)"""
+    stages = draw(STAGES)
+    tasks = draw(TASKS)
+    if len(tasks) == 1 and draw(st.booleans()):
+        tasks[0]["train"] = {"lr": [0.01, 0.02]}
+    return {
+        "seed": draw(st.integers(0, 3)),
+        "stages": stages,
+        "screen": draw(SCREENS) if len(stages) > 1 else None,
+        "limits": {"retries": draw(st.integers(0, 2))},
+        "variants": draw(st.lists(st.sampled_from(VARIANTS), min_size=1, max_size=5, unique_by=str)),
+        "tasks": tasks,
+    }
+
+
+def fate(seed: int, trouble: float) -> AnswerTo:
+    """Outcomes and scores that depend on the attempt and the number of the try alone.
+
+    trouble: share of tries that end with a word drawn from all that can be; the sixth always completes.
+    """
+    words = sorted(set(CLASSES) - {"completed"})
+    outside = ["crashed", "hang", "host_oom", "network_wait", "disk_full", "interrupted"]
+    possible = {"build": ["kernel_build_failed", *outside], "prepare": ["data_short", *outside]}
+
+    def answer(spec: AttemptSpec, number: int) -> Answer:
+        rng = random.Random(f"{seed} {spec.id} {number}")
+        if number < 6 and rng.random() < trouble:
+            word = rng.choice(possible.get(spec.role, words))
+            free = word == "interrupted" and rng.random() < 0.5
+            return Answer(
+                word, None, f"it was {word}", rng.choice(["stopped", "zygote died"]) if free else ""
+            )
+        score = rng.choice([rng.randrange(9) / 8, rng.random()])  # ties are frequent
+        return Answer(score=score, screen_score=rng.random())
+
+    return answer
+
+
+def sequences(world: World) -> dict[str, list[tuple[str, str, float | None]]]:
+    """For each search what ran in which order and how it ended, killed tries and builds aside."""
+    found: dict[str, list[tuple[str, str, float | None]]] = {}
+    for known in world.rows:
+        if known.pattern != DIED and known.spec.role != "build":
+            end = (known.spec.id, str(known.outcome), known.score)
+            found.setdefault(known.spec.search, []).append(end)
+    return found
+
+
+def findings(standing: Standing) -> list[Any]:
+    """What a report would say of each variant, numbers included."""
+    found: list[Any] = []
+    for board in standing.boards:
+        found.append((board.search.label, board.failed, board.micro_batch, board.noise_scores))
+        for entry in board.variants:
+            name = entry.variant.name
+            screens = [(s.stage, s.difference, s.decision) for s in entry.screens]
+            pairs = [pair.difference for pair in entry.pairs]
+            found.append((name, entry.same_as, entry.exit, entry.reason, entry.promoted, screens, pairs))
+            found.append(standing.verdicts.get((board.search.index, name)))
+    return found
+
+
+def assert_matched(variant: Attempt, baseline: Attempt, difference: float) -> None:
+    """The rows agree in all that design wants matched, said independently of `d_acc`."""
+    one, two = variant.spec, baseline.spec
+    assert two.variant == "no_fs" and two.form == {"gate": "none", "stream": 0}
+    assert (one.task, one.arguments, one.recipe, one.model) == (
+        two.task,
+        two.arguments,
+        two.recipe,
+        two.model,
+    )
+    assert (one.batch, one.micro_batch, one.seed) == (two.batch, two.micro_batch, two.seed)
+    assert (one.stage, one.role, one.steps, one.halves) == (two.stage, two.role, two.steps, two.halves)
+    assert one.master_seed == two.master_seed and variant.fingerprint == baseline.fingerprint
+    assert variant.outcome == baseline.outcome == "completed"
+    assert variant.score is not None and baseline.score is not None
+    assert difference == variant.score - baseline.score
+
+
+def assert_sound(standing: Standing) -> None:
+    """Every comparison is matched, every way out fits what was seen, every verdict has fresh seeds."""
+    for board in standing.boards:
+        assert board.finished
+        micro_batches = set()
+        for entry in board.variants:
+            for screened in entry.screens:
+                assert screened.row.spec.seed == 0
+                assert_matched(screened.row, screened.baseline, screened.difference)
+                micro_batches.add(screened.row.spec.micro_batch)
+            for pair in entry.pairs:
+                assert pair.row.spec.seed > 0
+                assert_matched(pair.row, pair.baseline, pair.difference)
+                micro_batches.add(pair.row.spec.micro_batch)
+            key = (board.search.index, entry.variant.name)
+            confirmed = entry.promoted and len(entry.pairs) == board.search.stages[-1].seeds
+            assert (key in standing.verdicts) == (confirmed and entry.exit is None)
+            if entry.exit == "pruned":
+                last = entry.screens[-1]
+                assert last.difference < board.search.screen.prune_below or last.tie
+            if not board.failed:
+                assert entry.exit or entry.same_as or key in standing.verdicts
+        assert micro_batches <= {board.micro_batch}
+    assert not any(verdict.provisional for verdict in standing.verdicts.values())
+
+
+CRASHES = st.frozensets(st.integers(1, 90), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    fields=plans(),
+    seed=st.integers(0, 10**6),
+    trouble=st.sampled_from([0.0, 0.05, 0.2, 0.6]),
+    crashes=CRASHES,
+    prepared=st.booleans(),
+)
+@example(fields={}, seed=0, trouble=0.0, crashes=frozenset(range(1, 90)), prepared=False)
+def test_a_plan_ends_the_same_whatever_dies(
+    fields: dict[str, Any], seed: int, trouble: float, crashes: frozenset[int], prepared: bool
+) -> None:
+    """Daemons that die at any step change neither what runs, nor in which order, nor what is found.
+
+    Each search goes through one sequence of attempts. Only which search goes first while another waits
+    for its back-off depends on clocks; without trouble there is none, and the whole order is the same.
+    """
+    plan, backend = plan_of(**fields), "cpu" if prepared else ""
+    calm = World(plan, fate(seed, trouble), prepared=prepared, backend=backend)
+    shaken = World(plan, fate(seed, trouble), prepared=prepared, backend=backend, crashes=crashes)
+    first, second = calm.run(), shaken.run()
+    assert_sound(first)
+    assert_sound(second)
+    assert sequences(calm) == sequences(shaken)
+    assert findings(first) == findings(second)
+    if trouble == 0.0:
+        order = [[r.spec.id for r in world.rows if r.pattern != DIED] for world in (calm, shaken)]
+        assert order[0] == order[1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(fields=plans(), seed=st.integers(0, 10**6), changed_at=st.integers(0, 60))
+def test_another_fingerprint_in_the_middle(fields: dict[str, Any], seed: int, changed_at: int) -> None:
+    """Finished searches stay as they are, an unfinished one begins again, and no row is lost or mixed."""
+    world = World(plan_of(**fields), fate(seed, 0.05))
+    for _ in range(changed_at):
+        world.step()
+    before = list(world.rows)
+    there = standing_of(world.plan, world.facts, world.record)
+    finished = {board.search.label for board in there.boards if board.finished}
+    world.environment = "another"
+    standing = world.run()
+    assert_sound(standing)
+    assert world.rows[: len(before)] == before
+    later = world.rows[len(before) :]
+    assert not {known.spec.search for known in later} & finished
+    for board in standing.boards:
+        used = {known.fingerprint for known in board.baselines.values()}
+        assert used <= {board.fingerprint}
+        own = [known for known in later if known.spec.search == board.search.label and known.spec.variant]
+        trained = [known for known in own if known.spec.halves]
+        if trained:
+            assert trained[0].spec.role == "probe"
+            assert {known.fingerprint for known in trained} == {board.fingerprint}
