@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from plan_texts import GOOD, edit, read
 
 from fsearch.plan import PlanError
+
+from .plan_texts import GOOD, edit, read
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from plan_texts import COMPLETE, GOOD, edit, line_of, read
 
 from fsearch.plan import Claim, Entry, Largest, Limits, Screen, Stage, expand, not_available
 from fsearch.tasks import announced
+
+from .plan_texts import COMPLETE, GOOD, edit, line_of, read
 
 
 def test_the_complete_example_is_read_whole() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from plan_texts import COMPLETE, GOOD, edit, read
+from pydantic import BaseModel
 
-from fsearch.plan import Largest, expand
+from fsearch.plan import Largest, expand, parse
+
+from .plan_texts import COMPLETE, GOOD, edit, read
 
 
 def test_lists_become_one_search_each_in_the_order_of_the_plan() -> None:
@@ -103,3 +105,16 @@ def test_layout_does_not_change_the_id(text: str) -> None:
 def test_meaning_changes_the_id(old: str, new: str) -> None:
     """Every field that decides something is in the id."""
     assert read(edit(old, new)).id != read(GOOD).id
+
+
+def test_defaults_of_a_task_are_part_of_the_meaning() -> None:
+    """Where a release changes the default of an argument, the same text is another plan."""
+
+    class Before(BaseModel):
+        size: int = 1
+
+    class After(BaseModel):
+        size: int = 2
+
+    text = GOOD[: GOOD.index("tasks:")] + "tasks: [{task: own, batch: 4}]\n"
+    assert parse(text, {"own": Before}).id != parse(text, {"own": After}).id

@@ -6,10 +6,11 @@ import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan_texts import COMPLETE, GOOD, SCHEMAS
 
 from fsearch.plan import Plan, PlanError, canonical, expand, noop_reason, not_available, parse
 from fsearch.tasks import announced
+
+from .plan_texts import COMPLETE, GOOD, SCHEMAS
 
 WORDS = [
     *("", " ", "\t", "\n", "\r", "- ", ": ", "? ", ",", "{", "}", "[", "]", "&a ", "*a", "!x ", "|", ">"),

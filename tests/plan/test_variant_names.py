@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from plan_texts import edit, read
 
 from fsearch.plan import PlanError, Variant
 from fsearch.plan.variant import parse_name
+
+from .plan_texts import edit, read
 
 NAMES: dict[str, dict[str, Any]] = {
     "scalar_l8": {"layer_start": 8},

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from fsearch.plan import Plan, Search, expand, parse
-from fsearch.search.board import Board, Note, Record, Run, Wait
+from fsearch.search.board import Note, Record, Run, Wait
 from fsearch.search.ids import data_key
 from fsearch.search.next_step import Done, Standing, build_standing, next_preparation, next_step
 from fsearch.search.outcomes import CLASSES, Closed
 from fsearch.search.rows import Attempt, AttemptSpec, DataFact, Facts
-from fsearch.search.verdict import Verdict
-from fsearch.search.walk import walk
 
 
 class ToyArguments(BaseModel):
@@ -164,6 +162,7 @@ class World:
         return self.facts.fingerprint(self.data[data_key(spec.task, spec.arguments, spec.master_seed)])
 
     def attempt(self, run: Run) -> None:
+        """What a worker does with a try, or the daemon's death during it."""
         spec, fingerprint = run.spec, self.fingerprint(run.spec)
         tries = [known for known in self.rows if known.spec.id == spec.id]
         assert run.try_number not in {known.try_number for known in tries}
@@ -227,7 +226,7 @@ def is_closed(tries: list[Attempt], retries: int) -> bool:
     return bool(CLOSING.intersection(words)) or len(unknown) >= 2 or len(infrastructure) > retries
 
 
-def scores(table: dict[tuple[str, str, int], float | str]) -> AnswerTo:
+def scores(table: Mapping[tuple[str, str, int], float | str]) -> AnswerTo:
     """Answers by (stage, variant, seed): a score, or another outcome's word; 0.5 where nothing is said."""
 
     def answer(spec: AttemptSpec, number: int) -> Answer:
@@ -237,31 +236,12 @@ def scores(table: dict[tuple[str, str, int], float | str]) -> AnswerTo:
     return answer
 
 
-def board_of(world: World, index: int = 0) -> Board:
-    """The board of one search as the record has it now."""
-    search = expand(world.plan)[index]
-    fact = world.data[data_key(search.task, search.arguments, search.master_seed)]
-    return walk(
-        search,
-        world.facts.fingerprint(fact),
-        world.record,
-        claim=world.plan.claim,
-        limits=world.plan.limits,
-        daemon=f"d{world.daemon}",
-        now_s=world.now_s,
-    )[0]
-
-
-def trained(world: World, *roles: str) -> list[tuple[str, str, int]]:
-    """(stage, variant, seed) of the rows, in their order; of these roles, or of screen and confirm."""
-    wanted = roles or ("screen", "confirm")
-    return [(r.spec.stage, r.spec.variant, r.spec.seed) for r in world.rows if r.spec.role in wanted]
+def trained(world: World) -> list[tuple[str, str, int]]:
+    """(stage, variant, seed) of the screening and confirming rows, in their order."""
+    roles = ("screen", "confirm")
+    return [(r.spec.stage, r.spec.variant, r.spec.seed) for r in world.rows if r.spec.role in roles]
 
 
 def words(standing: Standing) -> dict[tuple[int, str], str]:
     """Each verdict's word by (search, variant)."""
-
-    def word(verdict: Verdict) -> str:
-        return verdict.word
-
-    return {key: word(verdict) for key, verdict in standing.verdicts.items()}
+    return {key: verdict.word for key, verdict in standing.verdicts.items()}

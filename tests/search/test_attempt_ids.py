@@ -8,18 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import MEDIUM, QUICK, World, plan_of, scores, search_of, trained
 
 from fsearch.plan import Search, expand
 from fsearch.search.ids import data_key, stream
 from fsearch.search.specs import build_spec, confirm_seeds, prepare_spec, probe_spec, search_key, stage_spec
 
+from .builders import MEDIUM, QUICK, World, plan_of, scores, search_of, trained
 
-def ids(seed: int = 0, micro_batch: int = 4, **changes: Any) -> dict[str, str]:
+
+def ids(*, at_seed: int = 0, micro_batch: int = 4, **changes: Any) -> dict[str, str]:
     """The id of the baseline and of the first variant in each stage of such a plan."""
     search = search_of(**changes)
     return {
-        f"{stage.steps} {name}": stage_spec(search, stage, variant, seed, micro_batch).id
+        f"{stage.steps} {name}": stage_spec(search, stage, variant, at_seed, micro_batch).id
         for stage in search.stages
         for name, variant in (("baseline", None), ("variant", search.variants[0]))
     }
@@ -76,7 +77,7 @@ def test_what_decides_a_result_enters_every_id(deciding: dict[str, Any]) -> None
 
 def test_seed_and_micro_batch_enter_every_id() -> None:
     """A micro-batch decides how sums round; rows of unequal ones are never compared."""
-    found = [*ids().values(), *ids(seed=1).values(), *ids(micro_batch=2).values()]
+    found = [*ids().values(), *ids(at_seed=1).values(), *ids(micro_batch=2).values()]
     assert len(set(found)) == len(found)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from builders import OK, OOM, Answer, World, plan_of, search_of, trained
 
 from fsearch.search.rows import AttemptSpec
 from fsearch.search.specs import heaviest, micro_batches, probe_spec
+
+from .builders import OK, OOM, Answer, World, plan_of, search_of, trained
 
 VARIANTS = ["scalar_l9", "scalar_l1", "scalar_l2_nodetach", "scalar_l1_norm_node", "head_l1"]
 

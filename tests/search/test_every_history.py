@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from builders import DIED, QUICK, Answer, AnswerTo, World, plan_of
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fsearch.search.next_step import Standing, standing_of
 from fsearch.search.outcomes import CLASSES
 from fsearch.search.rows import Attempt, AttemptSpec
+
+from .builders import DIED, QUICK, Answer, AnswerTo, World, plan_of
 
 VARIANTS: list[Any] = [
     "scalar_l1",
@@ -113,7 +114,7 @@ def findings(standing: Standing) -> list[Any]:
 
 
 def assert_matched(variant: Attempt, baseline: Attempt, difference: float) -> None:
-    """The rows agree in all that design wants matched, said independently of `d_acc`."""
+    """The rows agree in all that has to be matched, said independently of `d_acc`."""
     one, two = variant.spec, baseline.spec
     assert two.variant == "no_fs" and two.form == {"gate": "none", "stream": 0}
     assert (one.task, one.arguments, one.recipe, one.model) == (
@@ -148,8 +149,8 @@ def assert_sound(standing: Standing) -> None:
             confirmed = entry.promoted and len(entry.pairs) == board.search.stages[-1].seeds
             assert (key in standing.verdicts) == (confirmed and entry.exit is None)
             if entry.exit == "pruned":
-                last = entry.screens[-1]
-                assert last.difference < board.search.screen.prune_below or last.tie
+                last, screen = entry.screens[-1], board.search.screen
+                assert screen and (last.difference < screen.prune_below or last.tie)
             if not board.failed:
                 assert entry.exit or entry.same_as or key in standing.verdicts
         assert micro_batches <= {board.micro_batch}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from builders import OK, Answer, World, plan_of, scores, trained, words
 
 from fsearch.plan import expand
 from fsearch.search.board import Note, Record, Run, Wait
 from fsearch.search.ids import data_key
 from fsearch.search.next_step import next_preparation, next_step, standing_of
 from fsearch.search.rows import AttemptSpec
+
+from .builders import OK, Answer, World, plan_of, scores, trained, words
 
 TWO = [{"task": "toy", "batch": 4}, {"task": "other", "batch": 4}]
 GAIN: dict[tuple[str, str, int], float | str] = {

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import MEDIUM, OK, OOM, QUICK, Answer, World, plan_of, row, scores, search_of, trained, words
 
 from fsearch.search.rows import AttemptSpec
 from fsearch.search.screening import Unmatched, d_acc
 from fsearch.search.specs import stage_spec
+
+from .builders import MEDIUM, OK, OOM, QUICK, Answer, World, plan_of, row, scores, search_of, trained, words
 
 SEARCH = search_of()
 STAGE = SEARCH.stages[0]

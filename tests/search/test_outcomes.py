@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import row, search_of
 
 from fsearch.search.outcomes import CLASSES, FREE_PATTERNS, Closed, Open, standing
 from fsearch.search.rows import Attempt
 from fsearch.search.specs import stage_spec
+
+from .builders import row, search_of
 
 SEARCH = search_of()
 SPEC = stage_spec(SEARCH, SEARCH.stages[0], None, 0, 4)

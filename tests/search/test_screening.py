@@ -6,11 +6,12 @@ import math
 from typing import Any
 
 import pytest
-from builders import QUICK, TWINS, Answer, World, plan_of, scores, trained, words
 
 from fsearch.search.board import Board, Note, Run, VariantBoard
 from fsearch.search.screening import decide, promote
 from fsearch.search.walk import unmerged
+
+from .builders import QUICK, TWINS, Answer, World, plan_of, scores, trained, words
 
 THREE = ["scalar_l1", "head_l1", "scalar_l2"]
 
@@ -124,12 +125,9 @@ def test_the_run_of_a_variant_carries_its_matched_baseline() -> None:
     world = World(plan_of(), scores({("quick", "scalar_l1", 0): 0.75}))
     seen = {}
     while isinstance(step := world.step(), Run):
-        reference = step.noop_reference
-        seen[step.spec.stage, step.spec.variant, step.spec.seed] = reference and (
-            reference.spec.stage,
-            reference.spec.variant,
-            reference.spec.seed,
-        )
+        base = step.noop_reference
+        key = (step.spec.stage, step.spec.variant, step.spec.seed)
+        seen[key] = base and (base.spec.stage, base.spec.variant, base.spec.seed)
     assert seen.pop(("probe", "scalar_l1", 0)) is None
     assert len(seen) == 8
     for (stage, name, seed), reference in seen.items():

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import MEDIUM, QUICK, Answer, World, plan_of, words
 from statsmodels.stats.multitest import multipletests
 
 from fsearch.search.next_step import standing_of
 from fsearch.search.rows import AttemptSpec
 from fsearch.search.statistics import paired_t, seeds_needed
 from fsearch.search.verdict import verdicts
+
+from .builders import MEDIUM, QUICK, Answer, World, plan_of, words
 
 CLEAR = [0.030, 0.031, 0.032]
 SMALL = [0.0050, 0.0060, 0.0055]

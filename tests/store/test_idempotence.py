@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from store_samples import CURVE, FACT, RESULT, SAMPLES, begin, contents, ready, run_one, spec
 
 from fsearch.store import Evaluation, Store, StoreConflict
+
+from .store_samples import CURVE, FACT, RESULT, SAMPLES, begin, contents, ready, run_one, spec
 
 ONES = b"\1\0\0\0"
 

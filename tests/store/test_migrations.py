@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
-from store_samples import CURVE, FACT, RESULT, SAMPLES, SPEC, contents, ready, run_one
 
 from fsearch.store import Store, open_reader
 from fsearch.store.engine import close, connect
 from fsearch.store.schema import HEAD, MIGRATIONS, known_revisions, migrate
 from fsearch.store.tables import metadata
+
+from .store_samples import CURVE, FACT, RESULT, SAMPLES, SPEC, contents, ready, run_one
 
 FIXTURE = Path(__file__).parent / "fixtures" / "schema_0001.sql"
 NEXT = """

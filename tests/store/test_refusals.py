@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from store_samples import NOBODY, ChildError, contents, in_child, killed_while_writing, ready, run_one
 
 from fsearch.store import (
     Store,
@@ -21,6 +20,8 @@ from fsearch.store import (
     open_reader,
 )
 from fsearch.store.place import file_system_of, refuse_network_file_system
+
+from .store_samples import NOBODY, ChildError, contents, in_child, killed_while_writing, ready, run_one
 
 
 def emptied(path: Path) -> None:

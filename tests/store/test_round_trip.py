@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_samples import CURVE, FACT, RESULT, SAMPLES, SPEC, begin, ready, run_one, spec
 
 from fsearch.search.rows import Attempt
 from fsearch.store import StoreConflict, open_reader
+
+from .store_samples import CURVE, FACT, RESULT, SAMPLES, SPEC, begin, ready, run_one, spec
 
 
 def test_attempt_comes_back_to_the_bit(path: Path) -> None:

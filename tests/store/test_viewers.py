@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
-from store_samples import NOBODY, begin, contents, in_child, killed_while_writing, ready, run_one
 
 from fsearch.store import Reader, Store, StoreReadOnly, open_reader
+
+from .store_samples import NOBODY, begin, contents, in_child, killed_while_writing, ready, run_one
 
 as_root = pytest.mark.skipif("os.getuid() != 0", reason="becoming another user takes root")
 

@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_samples import begin, contents, in_child, ready, run_one
 
 from fsearch.store import Store, StoreError, StoreFull, StoreLocked, open_reader
 from fsearch.store.errors import sentence
+
+from .store_samples import begin, contents, in_child, ready, run_one
 
 
 def test_every_connection_setting_is_on(path: Path) -> None:

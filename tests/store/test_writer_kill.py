@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from store_samples import CURVE, RESULT, begin, ready
 
 from fsearch.store import Store
+
+from .store_samples import CURVE, RESULT, begin, ready
 
 ROUNDS = 20
 

@@ -1,0 +1,120 @@
+"""The command line: which verbs and options there are, and who answers them.
+
+    fsearch run PLAN... | status | check PLAN | report [PLAN] | export [PLAN]
+
+A verb's module, and with it everything heavy, is imported when the verb is used: help stays quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fsearch import __version__
+from fsearch.ui.errors import OK, STOPPED, USAGE, UserError
+from fsearch.ui.streams import mute
+
+_EXIT_CODES = """\
+exit codes:
+  0    done: every search of the plan has ended, failed ones included
+  1    this installation cannot train; the message says why
+  2    the plan or the arguments are wrong
+  3    the state cannot be used: damaged, newer, read-only, on a network file system
+  75   another fsearch holds the machine or the state
+  130  stopped by Ctrl-C or SIGTERM; start the same command again to go on
+
+The record is kept in --state, else in $FSEARCH_STATE, else in ./state.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but with one sentence instead of the usage and the error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}. Try `{self.prog} --help`.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole = _Parser(
+        prog="fsearch",
+        description="Find out where Future-Seed helps RWKV-7, and say so honestly.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action="version", version=f"fsearch {__version__}")
+    verbs = whole.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+
+    run = verbs.add_parser("run", help="run plans to their end; start it again to go on")
+    run.add_argument("plans", nargs="+", metavar="PLAN", help="a plan file, e.g. plans/demo.yaml")
+    run.add_argument("--device", choices=("auto", "cpu"), default="auto", help="where to train")
+    run.add_argument("--threads", type=_threads, default=1, metavar="N", help="CPU threads of a training (1)")
+    _state_option(run)
+
+    status = verbs.add_parser("status", help="what is running and what is known so far, live")
+    status.add_argument("--once", action="store_true", help="print it once and exit")
+    status.add_argument("--json", action="store_true", help="print it once as JSON")
+    _state_option(status)
+
+    check = verbs.add_parser("check", help="is the plan valid, and what would it do?")
+    check.add_argument("plan", metavar="PLAN", help="a plan file")
+
+    report = verbs.add_parser("report", help="what was found, and what may be claimed")
+    _plan_argument(report)
+    report.add_argument("--json", action="store_true", help="everything, for scripts")
+    _state_option(report)
+
+    export = verbs.add_parser("export", help="one JSON object per attempt, one a line")
+    _plan_argument(export)
+    export.add_argument("--tries", action="store_true", help="every try, not only the one that counts")
+    export.add_argument("--csv", action="store_true", help="CSV instead, nested values as columns")
+    _state_option(export)
+    return whole
+
+
+def _threads(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to 1024")
+    return int(text)
+
+
+def _plan_argument(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "plan",
+        nargs="?",
+        metavar="PLAN",
+        help="a plan file, or the name or id of a recorded plan; all if left out",
+    )
+
+
+def _state_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--state", metavar="DIR", help="folder of the record ($FSEARCH_STATE, else ./state)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer a command; gives the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
+    options = parser().parse_args(arguments)
+    verb = importlib.import_module(f"fsearch.ui.{options.verb}")
+    try:
+        code: int = verb.answer(options)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.code
+    except BrokenPipeError:
+        mute()  # the reader of the pipe has seen enough
+        return OK
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

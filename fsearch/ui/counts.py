@@ -1,0 +1,96 @@
+"""How many attempts a search takes: at most, before anything ran; and about, from where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fsearch.plan import Search, canonical, noop_reason
+from fsearch.search.board import Board
+from fsearch.ui.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Trained attempts of a search; build, preparation, probes and static no-ops are not counted."""
+
+    done: int
+    expected: int  # all of them, at most, as things stand; `done` where it has ended
+    running: int
+    failed: int
+    pruned: int  # variants
+
+    def __add__(self, other: Count) -> Count:
+        return Count(
+            self.done + other.done,
+            self.expected + other.expected,
+            self.running + other.running,
+            self.failed + other.failed,
+            self.pruned + other.pruned,
+        )
+
+    @property
+    def waiting(self) -> int:
+        return max(0, self.expected - self.done - self.running)
+
+
+NOTHING = Count(0, 0, 0, 0, 0)
+
+
+def trained_variants(search: Search) -> list[str]:
+    """The variants that would be trained: neither static no-ops nor the same as an earlier one."""
+    n_layer = search.n_layer or 0
+    forms: dict[str, str] = {}
+    for variant in search.variants:
+        if noop_reason(variant, n_layer) is None:
+            forms.setdefault(repr(canonical(variant, n_layer)), variant.name)
+    return list(forms.values())
+
+
+def at_most(search: Search) -> list[int]:
+    """Attempts of each stage if every variant survives, baselines included."""
+    return _stages(search, [len(trained_variants(search))] * len(search.stages))
+
+
+def count(board: Board, rows: Sequence[Row]) -> Count:
+    """Where a search stands, from its board and its rows."""
+    trained = [row for row in rows if row.trained and not row.superseded]
+    done = sum(row.closed for row in trained)
+    return Count(
+        done=done,
+        expected=done if board.finished else max(done, sum(_expected(board))),
+        running=sum(row.attempt.outcome is None for row in trained),
+        failed=sum(row.failed for row in rows),
+        pruned=sum(entry.exit == "pruned" for entry in board.variants),
+    )
+
+
+def _expected(board: Board) -> list[int]:
+    search = board.search
+    if not board.variants:
+        return at_most(search)
+    counted = [entry for entry in board.variants if entry.same_as is None]
+    reach = []
+    for number in range(len(search.stages)):
+        reach.append(sum(len(entry.screens) > number or entry.exit is None for entry in counted))
+    if any(entry.promoted for entry in counted):
+        reach[-1] = sum(entry.promoted for entry in counted)
+    elif search.screen is not None:
+        reach[-1] = sum(entry.exit is None for entry in counted)
+    return _stages(search, reach)
+
+
+def _stages(search: Search, variants: list[int]) -> list[int]:
+    """Attempts of each stage that `variants` of it reach."""
+    sizes = []
+    for number, stage in enumerate(search.stages):
+        if stage is not search.stages[-1]:
+            floor = search.screen.noise_floor_seeds if search.screen and number == 0 else 0
+            seeds = search.stages[-1].seeds or 0
+            sizes.append(variants[number] + 1 + min(floor, seeds))
+            continue
+        reaching = variants[number]
+        if search.screen and search.screen.promote_at_most is not None:
+            reaching = min(reaching, search.screen.promote_at_most)
+        sizes.append((stage.seeds or 0) * (reaching + 1) if reaching else 0)
+    return sizes

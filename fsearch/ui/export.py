@@ -1,0 +1,115 @@
+"""`fsearch export [PLAN]`: the record for scripts, one JSON object a line. Reads only.
+
+One object for each attempt id, its closing try; `--tries` gives every try. The order is that in which the
+plan asks, so two runs of a plan give the same lines, times and process ids aside. `plan` is who asked for
+an attempt first; `search`, `stage` and `variant` are the words of the plan that is exported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fsearch.search.rows import Attempt
+from fsearch.ui.asked import views_of
+from fsearch.ui.errors import OK
+from fsearch.ui.rows import Row
+from fsearch.ui.state import folder
+from fsearch.ui.view import PlanView
+
+SCHEMA = 1
+"""Of the objects; raised when a key changes its meaning or goes."""
+
+
+def answer(options: argparse.Namespace) -> int:
+    """Print the objects of one plan, or of all plans of the record."""
+    views, records = views_of(options.plan, folder(options.state))
+    plan_names = {record.id: record.name for record in records}
+    objects = list(exported(views, plan_names, tries=options.tries))
+    if options.csv:
+        _write_csv(objects)
+    else:
+        for item in objects:
+            print(json.dumps(item, ensure_ascii=False))
+    return OK
+
+
+def exported(
+    views: Sequence[PlanView], plan_names: dict[str, str], *, tries: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The objects of the given plans; an attempt that two of them share stands with the first."""
+    seen: set[str] = set()
+    for view in views:
+        for row in view.rows:
+            if row.attempt.spec.id in seen:
+                continue
+            seen.add(row.attempt.spec.id)
+            for attempt in row.tries if tries else (row.attempt,):
+                yield _object(row, attempt, plan_names)
+
+
+def _object(row: Row, attempt: Attempt, plan_names: dict[str, str]) -> dict[str, Any]:
+    spec = attempt.spec
+    # What the plan makes of an attempt holds for the try that closed it, not for those before.
+    counts = attempt is row.attempt
+    return {
+        "schema": SCHEMA,
+        "id": spec.id,
+        "plan": spec.plan,
+        "plan_name": plan_names.get(spec.plan, ""),
+        "search": row.search,
+        "task": spec.task,
+        "arguments": spec.arguments,
+        "model": spec.model,
+        "recipe": spec.recipe,
+        "batch": spec.batch,
+        "micro_batch": spec.micro_batch,
+        "stage": row.stage,
+        "role": spec.role,
+        "variant": row.variant,
+        "form": spec.form,
+        "seed": spec.seed,
+        "master_seed": spec.master_seed,
+        "try": attempt.try_number,
+        "outcome": attempt.outcome,
+        "outcome_class": attempt.outcome_class,
+        "reason": attempt.reason,
+        "score": attempt.score,
+        "loss": attempt.loss,
+        "acc_pooled": attempt.acc_pooled,
+        "screen_score": attempt.screen_score,
+        "d_acc": row.d_acc if counts else None,
+        "decision": row.decision if counts else None,
+        "verdict": row.verdict if counts else None,
+        "provisional": row.provisional if counts else None,
+        "steps": attempt.steps_done,
+        "tokens": attempt.tokens,
+        "backend": attempt.backend,
+        "superseded": row.superseded if counts else attempt.fingerprint != row.attempt.fingerprint,
+        "seconds": attempt.seconds,
+        "peak_memory_mib": attempt.peak_memory_mib,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "fingerprint": attempt.fingerprint,
+    }
+
+
+def _write_csv(objects: list[dict[str, Any]]) -> None:
+    flat = [dict(_flattened(item)) for item in objects]
+    names = list(dict.fromkeys(name for item in flat for name in item))
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+
+
+def _flattened(item: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values under dotted names; lists as JSON."""
+    for name, value in item.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value) if isinstance(value, list | bool) else value

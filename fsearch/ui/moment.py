@@ -1,0 +1,132 @@
+"""This moment of a state, as plain data: who runs, what runs, the plan in question, the last events."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from fsearch.search.rows import Attempt
+from fsearch.store import DaemonRecord, Event, PlanRecord, Reader
+from fsearch.system.process import lives
+from fsearch.ui.counts import NOTHING, Count
+from fsearch.ui.plans import recorded
+from fsearch.ui.view import PlanView, Snapshot
+from fsearch.ui.words import since
+
+EVENTS = 20
+SILENT_S = 30.0
+"""Without a sign of life for so long, a daemon of another machine is taken for dead."""
+
+Life = Literal["never", "running", "ended", "died"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What a status shows. All but `life` is as recorded."""
+
+    state: Path
+    life: Life
+    daemon: DaemonRecord | None
+    running: tuple[Attempt, ...]  # attempts without an outcome of the living daemon, training last
+    view: PlanView | None  # the plan that runs, or that ran last
+    path: str  # its plan file, as it was asked
+    other_plans: int
+    events: tuple[Event, ...]
+
+    @property
+    def count(self) -> Count:
+        """Attempts of the plan; none is running where nobody runs."""
+        searches = self.view.searches if self.view else ()
+        whole = sum((search.count for search in searches), NOTHING)
+        return whole if self.life == "running" else replace(whole, running=0)
+
+
+def moment_of(reader: Reader, state: Path, now: datetime) -> Moment:
+    """Read everything a status shows; `now` is UTC."""
+    daemon = reader.daemon()
+    life = life_of(daemon, now)
+    records = reader.plans()
+    snapshot = Snapshot.of(reader)
+    view, path = _current(snapshot, records, daemon)
+    unfinished = [row for row in snapshot.attempts if row.outcome is None]
+    running = [row for row in unfinished if life == "running" and daemon and row.daemon == daemon.id]
+    return Moment(
+        state=state,
+        life=life,
+        daemon=daemon,
+        running=tuple(sorted(running, key=lambda row: row.spec.role not in ("build", "prepare"))),
+        view=view,
+        path=path,
+        other_plans=max(0, len(records) - 1),
+        events=tuple(reader.events(limit=EVENTS)),
+    )
+
+
+def nothing_yet(state: Path) -> Moment:
+    """The moment of a state without a record."""
+    return Moment(
+        state=state, life="never", daemon=None, running=(), view=None, path="", other_plans=0, events=()
+    )
+
+
+def life_of(daemon: DaemonRecord | None, now: datetime) -> Life:
+    """Whether the daemon that started last is still there."""
+    if daemon is None:
+        return "never"
+    if daemon.ended is not None:
+        return "ended"
+    if daemon.host == socket.gethostname():
+        alive = lives(daemon.pid, daemon.pid_started)
+    else:
+        alive = since(daemon.beat_at, now).total_seconds() < SILENT_S
+    return "running" if alive else "died"
+
+
+def as_json(moment: Moment) -> dict[str, Any]:
+    """Everything that a status shows, for scripts."""
+    view = moment.view
+    return {
+        "state": str(moment.state),
+        "life": moment.life,
+        "daemon": asdict(moment.daemon) if moment.daemon else None,
+        "running": [
+            {
+                "id": row.spec.id,
+                "try": row.try_number,
+                "role": row.spec.role,
+                "search": row.spec.search,
+                "stage": row.spec.stage,
+                "variant": row.spec.variant,
+                "seed": row.spec.seed,
+                "started_at": row.started_at,
+            }
+            for row in moment.running
+        ],
+        "plan": {"id": view.id, "name": view.name, "path": moment.path, "finished": view.finished}
+        if view
+        else None,
+        "count": {**asdict(moment.count), "waiting": moment.count.waiting},
+        "searches": [asdict(search) for search in view.searches] if view else [],
+        "other_plans": moment.other_plans,
+        "events": [asdict(event) for event in moment.events],
+    }
+
+
+def _current(
+    snapshot: Snapshot, records: Sequence[PlanRecord], daemon: DaemonRecord | None
+) -> tuple[PlanView | None, str]:
+    """The first unfinished plan of those that the daemon was asked to run, else the last of them."""
+    asked = daemon.plan.split(", ") if daemon else []
+    candidates = [record for record in records if record.name in asked] or list(records)
+    view, path = None, ""
+    for record in candidates:
+        plan = recorded(record)
+        if plan is not None:
+            view, path = snapshot.view(plan), record.path
+            if not view.finished:
+                break
+    return view, path

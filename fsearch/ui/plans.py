@@ -1,0 +1,143 @@
+"""From what a person typed to a plan: a file, a packaged plan, or a plan of the record by name or id.
+
+All that is wrong with a plan becomes one UserError whose lines each name file, line and column.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+import fsearch
+from fsearch.plan import Plan, PlanError, not_available, parse
+from fsearch.store import PlanRecord
+from fsearch.tasks import announced, schemas
+from fsearch.ui.errors import UserError
+
+_SUFFIXES = (".yaml", ".yml")
+_SHORTEST_ID = 6
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFile:
+    """A valid plan, as it was named and where it is."""
+
+    plan: Plan
+    path: Path
+    packaged: bool
+
+
+def packaged_folder() -> Path | None:
+    """The plans that come with fsearch: inside the wheel, else beside the package in a checkout."""
+    package = Path(fsearch.__file__).parent
+    return next((place for place in (package / "plans", package.parent / "plans") if place.is_dir()), None)
+
+
+def find(name: str) -> tuple[Path, bool]:
+    """The file that a name on the command line means, and whether it is a packaged one.
+
+    Raises UserError where there is none.
+    """
+    path = Path(name)
+    if path.exists():
+        if not path.is_file():
+            raise UserError(f"{name} is not a file; a plan is a YAML file such as plans/demo.yaml.")
+        return path, False
+    packaged = _packaged_plans()
+    wanted = path.name if path.suffix in _SUFFIXES else f"{path.name}.yaml"
+    if not path.is_absolute() and path.parent.as_posix() in (".", "plans") and wanted in packaged:
+        return packaged[wanted], True
+    beside = [file.name for file in _yaml_files(path.parent)]
+    near = difflib.get_close_matches(path.name, [*beside, *packaged], n=1)
+    hint = f" Did you mean {_joined(path.parent, near[0])}?" if near else ""
+    raise UserError(f"There is no plan file {name}.{hint or ' Packaged plans: ' + _listed(packaged)}")
+
+
+def read(name: str) -> PlanFile:
+    """The plan of a file on the command line, valid or not available in this release.
+
+    Raises UserError where it cannot be read or is wrong.
+    """
+    path, packaged = find(name)
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: this is not UTF-8 text; a plan is a YAML file.") from None
+    except OSError as error:
+        raise UserError(f"{path}: the plan cannot be read ({error.strerror}).") from None
+    try:
+        return PlanFile(parse(text, _schemas(), str(path)), path, packaged)
+    except PlanError as error:
+        raise UserError(str(error)) from None
+
+
+def read_runnable(name: str) -> PlanFile:
+    """A plan that this release can run. Raises UserError, naming all that it cannot."""
+    file = read(name)
+    missing = not_available(file.plan, announced())
+    if missing:
+        raise UserError("\n".join(str(problem) for problem in missing))
+    return file
+
+
+def recorded(record: PlanRecord) -> Plan | None:
+    """The plan as it was recorded; None where this release cannot read it."""
+    try:
+        return parse(record.text, _schemas(), record.path)
+    except PlanError:
+        return None
+
+
+def chosen(name: str, records: list[PlanRecord]) -> Plan:
+    """The plan that a viewer's PLAN means: the name or id of a recorded one, else a file.
+
+    Raises UserError where it is none of them, or ambiguous.
+    """
+    named = [record for record in records if name == record.name or _is_id(name, record.id)]
+    if not Path(name).exists() and named:
+        if len(named) > 1:
+            ids = ", ".join(record.id for record in named)
+            raise UserError(f"{name!r} names {len(named)} recorded plans; give one of their ids: {ids}.")
+        plan = recorded(named[0])
+        if plan is None:
+            raise UserError(f"The recorded plan {name!r} was written by another release and cannot be read.")
+        return plan
+    try:
+        return read(name).plan
+    except UserError as error:
+        if records and not Path(name).exists():
+            known = ", ".join(f"{record.name!r} ({record.id[:8]})" for record in records)
+            neither = f"{name!r} is neither a plan file nor a recorded plan."
+            raise UserError(f"{neither} Recorded: {known}.") from error
+        raise
+
+
+def _schemas() -> Mapping[str, type[BaseModel]]:
+    return {**schemas(), **announced()}
+
+
+def _packaged_plans() -> dict[str, Path]:
+    folder = packaged_folder()
+    return {file.name: file for file in _yaml_files(folder)} if folder else {}
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
+
+
+def _joined(folder: Path, name: str) -> str:
+    return str(folder / name) if (folder / name).exists() else name
+
+
+def _listed(names: Mapping[str, Path]) -> str:
+    return f"{', '.join(names)}." if names else "none."
+
+
+def _is_id(name: str, identity: str) -> bool:
+    return len(name) >= _SHORTEST_ID and identity.startswith(name)

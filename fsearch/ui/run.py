@@ -1,0 +1,98 @@
+"""`fsearch run PLAN...`: take plans to their end in the foreground, then show what was found."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from fsearch import daemon
+from fsearch.ui.counts import NOTHING
+from fsearch.ui.errors import BUSY, FAILED, OK, STATE, UserError
+from fsearch.ui.layout import console, paragraph, put
+from fsearch.ui.plans import PlanFile, read_runnable
+from fsearch.ui.progress import Lines
+from fsearch.ui.report import lines as report_lines
+from fsearch.ui.state import folder, looking, shown, speaking
+from fsearch.ui.view import Snapshot
+
+DEVICE = "cpu"
+"""What `auto` and `cpu` mean in this release."""
+
+
+def answer(options: argparse.Namespace) -> int:
+    """Run the plans; gives 0 when every search ended, 130 when stopped."""
+    files = [read_runnable(name) for name in options.plans]
+    _refuse_repeats(files)
+    state = folder(options.state)
+    _make(state)
+    screen = console()
+    put(screen, [Text(f"state {shown(state)}, training on the {DEVICE}", "dim")])
+    for file in files:
+        where = f"{file.path} (packaged with fsearch)" if file.packaged else str(file.path)
+        put(screen, [Text.assemble((file.plan.name, "bold"), (f"  {where}", "dim"))])
+    listener = Lines([file.plan for file in files], screen)
+    try:
+        with speaking(state):
+            code = daemon.run([file.plan for file in files], state, DEVICE, options.threads, listener)
+    except daemon.LockHeld as held:
+        raise UserError(f"{_sentence(held)} Wait for it, or end it.", BUSY) from held
+    except daemon.ZygoteDied as died:
+        raise UserError(_sentence(died), FAILED) from died
+    finally:
+        listener.close()
+    _show_end(files, state, screen, options, code)
+    return code
+
+
+def _refuse_repeats(files: list[PlanFile]) -> None:
+    first: dict[str, Path] = {}
+    for file in files:
+        if file.plan.id in first:
+            raise UserError(f"{file.path} asks for the same as {first[file.plan.id]}; give it once.")
+        first[file.plan.id] = file.path
+
+
+def _make(state: Path) -> None:
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sentence = f"The state folder {shown(state)} cannot be made ({error.strerror}). Give another --state."
+        raise UserError(sentence, STATE) from error
+    if not os.access(state, os.W_OK | os.X_OK):
+        sentence = f"The state folder {shown(state)} may not be written by this user. Give another --state."
+        raise UserError(sentence, STATE)
+
+
+def _show_end(
+    files: list[PlanFile], state: Path, screen: Console, options: argparse.Namespace, code: int
+) -> None:
+    with looking(state) as reader:
+        snapshot = Snapshot.of(reader)
+    views = [snapshot.view(file.plan) for file in files]
+    where = f" --state {shlex.quote(options.state)}" if options.state else ""
+    names = " ".join(shlex.quote(name) for name in options.plans)
+    if code != OK:
+        counts = sum((search.count for view in views for search in view.searches), NOTHING)
+        done = f"Stopped. {counts.done} of about {counts.expected} attempts are done and kept."
+        put(screen, [Text(), *paragraph(f"{done} Go on with:", screen.width, indent=0)])
+        put(screen, [_command(f"run {names}{where}")])
+        return
+    put(screen, [Text(), *report_lines(views, screen.width), Text()])
+    failed = sum(len(view.failures) for view in views)
+    ended = "Every search has ended" + (f"; {failed} attempt{'s' * (failed > 1)} failed." if failed else ".")
+    put(screen, paragraph(f"{ended} All of it, for scripts:", screen.width, indent=0))
+    put(screen, [_command(f"export{' ' + names if len(files) == 1 else ''}{where}")])
+
+
+def _command(text: str) -> Text:
+    return Text.assemble("  fsearch ", (text, "bold"))
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."

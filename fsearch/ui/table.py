@@ -1,0 +1,210 @@
+"""The report as lines: for each search its baselines, its variants, and what may be claimed.
+
+Laid out for 80 columns, where a confirmed variant takes two lines, and for wide terminals, where it
+takes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from fsearch.plan import BASELINE
+from fsearch.ui.layout import WIDE, columns, paragraph, pulled_apart, worded
+from fsearch.ui.rows import Row
+from fsearch.ui.view import PlanView, SearchView, VariantView
+from fsearch.ui.words import claim, interval, margin, p_value, percent, points, verdict
+
+
+def plan_report(view: PlanView, width: int) -> list[Text]:
+    """One plan in full."""
+    where = Text("finished", "green") if view.finished else Text("not finished", "yellow")
+    lines = [pulled_apart(Text(view.name, "bold"), where, width)]
+    lines += paragraph(
+        f"d_acc in percentage points against the matched baseline {BASELINE}. A gain counts from "
+        f"{margin(view.at_least)} on, at alpha {view.alpha:g}.",
+        width,
+        indent=0,
+        style="dim",
+    )
+    for search in view.searches:
+        lines += [Text(), *search_report(search, view.at_least, width)]
+    lines += _failures(view, width)
+    lines += _footnotes(view, width)
+    return lines
+
+
+def search_report(search: SearchView, at_least: float, width: int) -> list[Text]:
+    """One search: heading, levels, variants, claim."""
+    lines = [Text(search.label, "bold cyan")]
+    lines += [line for level in _levels(search) for line in paragraph(level, width, style="dim")]
+    if search.failed:
+        lines += paragraph(f"failed: {search.failed}", width, style="red")
+    elif search.begun:
+        lines.append(Text())
+        lines += _wide(search, width) if width >= WIDE else _narrow(search, width)
+    lines.append(Text())
+    lines += paragraph(claim(search, at_least), width)
+    return lines
+
+
+def overview(views: Sequence[PlanView], width: int) -> list[Text]:
+    """All plans of a record: one line a search."""
+    lines: list[Text] = []
+    for view in views:
+        where = "finished" if view.finished else "not finished"
+        lines.append(pulled_apart(Text(view.name, "bold"), Text(f"{view.id[:8]}  {where}", "dim"), width))
+        rows: list[list[Text | str]] = []
+        for search in view.searches:
+            best = _best(search)
+            found = Text("failed", "red") if search.failed else Text("nothing confirmed", "dim")
+            rows.append(
+                [
+                    search.label,
+                    percent(search.stages[-1].baseline_mean or search.stages[0].baseline_mean),
+                    best.name if best else "",
+                    points(best.mean) if best else "",
+                    interval(best) if best and width >= WIDE else "",
+                    worded(verdict(best)) if best else found,
+                ]
+            )
+        lines += [*columns(rows, "<><>><"), Text()]
+    notes = (
+        "Of each search: the baseline's score and the best confirmed variant.",
+        "`fsearch report PLAN` shows one plan in full.",
+    )
+    return lines + [line for note in notes for line in paragraph(note, width, indent=0, style="dim")]
+
+
+def _best(search: SearchView) -> VariantView | None:
+    confirmed = [variant for variant in search.variants if variant.mean is not None and not variant.same_as]
+    return max(confirmed, key=lambda variant: variant.mean or 0.0, default=None)
+
+
+def _levels(search: SearchView) -> list[str]:
+    scores = []
+    for stage in search.stages:
+        if stage.baseline_mean is not None:
+            seeds = len(stage.baseline_scores)
+            over = f" ({seeds} seeds)" if seeds > 1 else ""
+            scores.append(f"{stage.name} {percent(stage.baseline_mean)}{over}")
+    levels = [f"{BASELINE} {', '.join(scores)}"] if scores else []
+    if search.chance is not None:
+        levels.append(f"chance {percent(search.chance)}")
+    lines = ["; ".join(levels)] if levels else []
+    if search.noise_sd is not None and search.prune_below is not None:
+        noise = f"noise of a difference: sd {search.noise_sd * 100:.2f} pp ({search.noise_seeds} seeds)"
+        if search.false_keep is not None:
+            noise += f"; a useless variant passes: {percent(search.false_keep)}"
+        lines.append(noise)
+    return lines
+
+
+def _wide(search: SearchView, width: int) -> list[Text]:
+    screens = [stage.name for stage in search.stages[:-1]]
+    last = search.stages[-1].name
+    head = ["variant", *(cell for name in screens for cell in (name, "")), last, "95 % interval", "seeds"]
+    rows: list[list[Text | str]] = [[Text(cell, "dim") for cell in [*head, "p", "drafts", "verdict"]]]
+    for variant in search.variants:
+        row: list[Text | str] = [variant.name]
+        for at in range(len(screens)):
+            if at < len(variant.screens) and not variant.same_as:
+                screened = variant.screens[at]
+                row += [points(screened.d_acc), worded(screened.decision)]
+            else:
+                row += ["", ""]
+        if variant.differences and not variant.same_as:
+            row += [points(variant.mean), interval(variant), str(len(variant.differences))]
+            row += [p_value(variant.p_at_least), points(variant.drafts_delta)]
+        else:
+            row += [""] * 5
+        rows.append([*row, worded(verdict(variant))])
+    table = columns(rows, "<" + "><" * len(screens) + ">>>>><")
+    return [line for at, row in enumerate(table) for line in (row, *_why(search, at - 1, width))]
+
+
+def _narrow(search: SearchView, width: int) -> list[Text]:
+    screens = [stage.name for stage in search.stages[:-1]]
+    head = ["variant", *(cell for name in screens for cell in (name, ""))]
+    rows: list[list[Text | str]] = [[Text(cell, "dim") for cell in [*head, "verdict"]]]
+    for variant in search.variants:
+        row: list[Text | str] = [variant.name]
+        for at in range(len(screens)):
+            if at < len(variant.screens) and not variant.same_as:
+                row += [points(variant.screens[at].d_acc), worded(variant.screens[at].decision)]
+            else:
+                row += ["", ""]
+        rows.append([*row, worded(verdict(variant))])
+    table = columns(rows, "<" + "><" * len(screens) + "<")
+    lines = []
+    for at, line in enumerate(table):
+        lines.append(line)
+        if at and (confirmed := _confirmed(search, search.variants[at - 1])):
+            lines.append(Text(f"      {confirmed}"))
+        lines += _why(search, at - 1, width)
+    return lines
+
+
+def _confirmed(search: SearchView, variant: VariantView) -> str:
+    """The confirmation of a variant on one line of at most 74 columns."""
+    if not variant.differences or variant.same_as:
+        return ""
+    seeds = len(variant.differences)
+    parts = [f"{search.stages[-1].name} {points(variant.mean)}"]
+    if variant.low is not None:
+        parts.append(interval(variant))
+    parts.append(f"{seeds} seed{'s' if seeds > 1 else ''}")
+    if variant.p_at_least is not None:
+        parts.append(f"p {p_value(variant.p_at_least)}")
+    if variant.drafts_delta is not None:
+        parts.append(f"drafts {points(variant.drafts_delta)}")
+    return "  ".join(parts)
+
+
+def _why(search: SearchView, index: int, width: int) -> list[Text]:
+    if index < 0:
+        return []
+    variant = search.variants[index]
+    if not variant.reason or variant.same_as or variant.verdict == "not_promoted":
+        return []
+    return paragraph(variant.reason, width, indent=6, style="red" if variant.verdict == "failed" else "dim")
+
+
+def _failures(view: PlanView, width: int) -> list[Text]:
+    """The failures that no search and no variant has shown with its reason."""
+    rows = [row for row in view.failures if row.variant in ("", BASELINE) and not _search_failed(view, row)]
+    lines = [Text(), Text("failures", "bold red")] if rows else []
+    for row in rows:
+        tries = f" in {len(row.tries)} tries" if len(row.tries) > 1 else ""
+        what = " ".join(part for part in (row.search, row.stage, row.variant, _seed(row)) if part)
+        lines += paragraph(f"{what}: {row.attempt.outcome}{tries}: {row.attempt.reason}", width)
+    return lines
+
+
+def _search_failed(view: PlanView, row: Row) -> bool:
+    return row.search_index is not None and bool(view.searches[row.search_index].failed)
+
+
+def _seed(row: Row) -> str:
+    return f"seed {row.attempt.spec.seed}" if row.attempt.spec.role in ("screen", "confirm") else ""
+
+
+def _footnotes(view: PlanView, width: int) -> list[Text]:
+    notes = []
+    if any(variant.differences for search in view.searches for variant in search.variants):
+        notes.append(
+            "The interval is a paired t over seeds, two-sided, of one variant alone. p is one-sided: "
+            f"that of a gain above {margin(view.at_least)}, corrected (Holm) over all promoted variants of "
+            f"the plan ({view.promoted})."
+        )
+        notes.append(
+            "drafts: the variant's last stage minus the baseline's first, as the drafts reported it; "
+            "it is not a matched comparison."
+        )
+    if view.superseded:
+        rows = "row is" if view.superseded == 1 else "rows are"
+        notes.append(f"{view.superseded} {rows} kept from other code, data or machine, and not used.")
+    return [Text()] * bool(notes) + [
+        line for note in notes for line in paragraph(note, width, indent=0, style="dim")
+    ]

@@ -1,0 +1,97 @@
+"""The lines of a run: one an attempt, as it happens, to whoever listens."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from fsearch.search.board import differences
+from fsearch.search.next_step import standing_of
+from fsearch.ui.progress import Lines
+from fsearch.ui.state import looking
+from fsearch.ui.view import Snapshot
+from tests.ui.commands import ROOT
+from tests.ui.record import the_plan
+
+
+class Clock:
+    """Moves half a second at every look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.5
+        return self.now
+
+
+def told(state: Path, screen: Console, most: int) -> None:
+    """Tell a listener of the first attempts of a record, as a daemon would."""
+    with looking(state) as reader:
+        snapshot = Snapshot.of(reader)
+    plan = the_plan()
+    found = {
+        identity: difference
+        for board in standing_of(plan, snapshot.facts, snapshot.record).boards
+        for identity, difference in differences(board).items()
+    }
+    listener = Lines([plan], screen, Clock())
+    listener.started(state, "cpu")
+    for attempt in snapshot.attempts[:most]:
+        listener.attempt_started(attempt.spec, attempt.try_number)
+        listener.progress(attempt.spec, 1, 2, 1.5, 1000.0)
+        listener.attempt_ended(attempt, found.get(attempt.spec.id))
+    listener.event("warning", "something to read")
+    listener.finished([], 0)
+
+
+def test_plain_lines(whole: Path) -> None:
+    """In a pipe every line stands for itself: search, stage, variant, seed, score, difference, decision."""
+    file = io.StringIO()
+    told(whole, Console(file=file, width=80, highlight=False), 17)
+    lines = file.getvalue().splitlines()
+    kept = next(line for line in lines if " raw_strong " in line)
+    told_there = "[ 4] infill quick raw_strong seed 0 acc 70.1 % d_acc +57.71 pp keep 0.5 s"
+    assert kept.replace("[  4]", "[ 4]").split() == told_there.split()
+    assert any("prune" in line for line in lines)
+    assert any("failed (data_short)" in line and "Ask for fewer" in line for line in lines)
+    assert any("scalar_l3" in line and "noop" in line and "not trained" in line for line in lines)
+    assert lines[-1] == "warning: something to read"
+    assert "\x1b" not in file.getvalue()
+
+
+def test_terminal_lines_fit(whole: Path) -> None:
+    """On 80 columns no line wraps: the search is a heading instead of a column."""
+    file = io.StringIO()
+    screen = Console(file=file, width=80, highlight=False, force_terminal=True, color_system=None)
+    told(whole, screen, 17)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n").split("\n")
+    assert max(map(len, plain)) <= 80
+    assert "infill" in plain
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed."""
+
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_closed_terminal_stops_nothing(whole: Path) -> None:
+    """A listener whose terminal has gone falls silent and never raises into the daemon's loop."""
+    code = (
+        "from pathlib import Path\n"
+        "from rich.console import Console\n"
+        "from tests.ui.test_progress import Gone, told\n"
+        f"told(Path({str(whole)!r}), Console(file=Gone(), width=80), 9)\n"
+        "import sys; sys.stderr.write('survived')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr == "survived"
