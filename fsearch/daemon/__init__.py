@@ -1,0 +1,84 @@
+"""The daemon: `run` takes plans to their end. Never imports torch; the only writer of the record."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from pathlib import Path
+
+from fsearch.daemon.listener import Listener
+from fsearch.daemon.lock import DeviceLock, LockHeld
+from fsearch.daemon.loop import Daemon, new_daemon_id
+from fsearch.daemon.zygote import Zygote, ZygoteDied
+from fsearch.plan import Plan
+from fsearch.search.next_step import standing_of
+from fsearch.store import Store
+from fsearch.system.process import start_time
+
+__all__ = ["Listener", "LockHeld", "ZygoteDied", "record_path", "run"]
+
+
+def record_path(state: Path) -> Path:
+    """Where the record of a state folder lies."""
+    return state / "fsearch.db"
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without a name
+        return str(os.getuid())
+
+
+def run(plans: list[Plan], state: Path, device: str, threads: int, listener: Listener) -> int:
+    """Run plans to their end, serially on one device. Call it from the main thread.
+
+    Returns the exit code: 0 when every search has ended, 130 when stopped by a signal.
+
+    Raises:
+        LockHeld: another daemon uses the device.
+        StoreError: the record cannot be used; its message says why and what to do.
+        ZygoteDied: torch could not be loaded.
+    """
+    asked = ", ".join(plan.name for plan in plans)
+    host = socket.gethostname()
+    lock = DeviceLock(device, {"pid": os.getpid(), "host": host, "user": _user(), "plan": asked})
+    for folder in ("logs", "checkpoints", "cache"):
+        (state / folder).mkdir(parents=True, exist_ok=True)
+    # The zygote comes before the record: nothing that is forked may carry a connection.
+    zygote = Zygote(state / "cache" / "kernel", state / "logs" / "zygote.log")
+    daemon: Daemon | None = None
+    try:
+        with Store.open(record_path(state)) as store:
+            identity = new_daemon_id()
+            for plan in plans:
+                store.add_plan(plan.id, name=plan.name, path=plan.source.file, text=plan.text)
+            pid = os.getpid()
+            store.start_daemon(
+                identity,
+                pid=pid,
+                pid_started=start_time(pid),
+                host=host,
+                plan=asked,
+                lock=str(lock.path),
+            )
+            daemon = Daemon(
+                plans,
+                store,
+                state,
+                zygote,
+                device=device,
+                threads=threads,
+                daemon_id=identity,
+                listener=listener,
+            )
+            listener.started(state, device)
+            code = daemon.run()
+            facts, record = daemon._facts(), daemon._record()
+            store.end_daemon(identity)
+            listener.finished([standing_of(plan, facts, record) for plan in plans], code)
+            return code
+    finally:
+        (daemon.zygote if daemon else zygote).end()
+        lock.release()

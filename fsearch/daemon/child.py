@@ -1,0 +1,144 @@
+"""A process that runs one attempt for us: its messages, its progress, its end.
+
+Two kinds: a worker forked by the zygote, whose death the zygote reports, and a process of our own
+(preparation, kernel build).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fsearch.daemon.host_memory import oom_kills
+from fsearch.daemon.outcomes import Ending
+from fsearch.search.rows import Attempt
+from fsearch.system.messages import Reader
+from fsearch.system.process import kill_group, start_time
+
+PROGRESS_DEADLINE_S = {
+    "start": 120.0,
+    "load": 600.0,
+    "train": 900.0,
+    "evaluate": 900.0,
+    "finish": 300.0,
+    "prepare": 1800.0,
+    "build": 1800.0,
+}
+"""How long a phase may go without a message before it counts as a hang. Guards, never budgets."""
+
+
+class Child:
+    """One running attempt. `attempt` is set once its row is written."""
+
+    def __init__(self, pid: int, reader: Reader, process: subprocess.Popen[bytes] | None = None) -> None:
+        self.pid = pid
+        self.pid_started = start_time(pid)
+        self.reader = reader
+        self.ending = Ending()
+        self.evaluations: list[dict[str, Any]] = []
+        self.progress: dict[str, Any] = {}
+        self.attempt: Attempt | None = None
+        self._process = process
+        self._status: int | None = None
+        self._oom_kills_before = oom_kills()
+        self._heard_s = time.monotonic()
+
+    @property
+    def is_worker(self) -> bool:
+        """Forked by the zygote, rather than a process of our own."""
+        return self._process is None
+
+    def read(self) -> list[dict[str, Any]]:
+        """Take in what the process has said since; gives the new messages."""
+        new = self.reader.read_available()
+        for message in new:
+            self._heard_s = time.monotonic()
+            kind = message.get("type")
+            if kind == "phase":
+                self.ending.phase = str(message["phase"])
+            elif kind == "progress":
+                self.progress = message
+            elif kind == "evaluation":
+                self.evaluations.append(message)
+            elif kind == "result":
+                self.ending.result = message
+            elif kind == "error":
+                self.ending.error = message
+        return new
+
+    def silent_s(self) -> float:
+        return time.monotonic() - self._heard_s
+
+    def overdue(self) -> bool:
+        """Whether the phase has been silent for too long."""
+        return self.silent_s() > PROGRESS_DEADLINE_S.get(self.ending.phase, 900.0)
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM: a worker writes a checkpoint and reports `interrupted`."""
+        self.ending.stopped = True
+        if self.ended:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        if start_time(self.pid) == self.pid_started:
+            kill_group(self.pid)
+
+    def zygote_reported(self, status: int) -> None:
+        self._status = status
+
+    @property
+    def ended(self) -> bool:
+        if self._process is not None and self._status is None:
+            code = self._process.poll()
+            if code is not None:
+                self._status = -code if code < 0 else code << 8
+        return self._status is not None
+
+    def close(self) -> Ending:
+        """The whole story of a process that has ended; its descendants are killed."""
+        assert self._status is not None
+        if self._process is not None:
+            kill_group(self.pid)
+        self.read()
+        self.ending.torn = self.reader.torn
+        if os.WIFSIGNALED(self._status):
+            self.ending.signal = os.WTERMSIG(self._status)
+            if self.ending.signal == signal.SIGKILL:
+                self.ending.host_out_of_memory = oom_kills() > self._oom_kills_before
+        else:
+            self.ending.exit_code = os.waitstatus_to_exitcode(self._status)
+        os.close(self.reader.fd)
+        return self.ending
+
+
+def spawn(module: str, job: dict[str, Any], log: Path) -> Child:
+    """Start `python -m fsearch.train.<module>` on a job, tied to our life."""
+    read_end, write_end = os.pipe()
+    command = [sys.executable, "-m", f"fsearch.train.{module}"]
+    command += ["--messages-fd", str(write_end), "--parent", str(os.getpid())]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            pass_fds=[write_end],
+            start_new_session=True,
+        )
+    os.close(write_end)
+    assert process.stdin is not None
+    try:
+        process.stdin.write(json.dumps(job).encode())
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # it died at once; its status tells
+    return Child(process.pid, Reader(read_end), process)

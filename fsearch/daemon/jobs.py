@@ -1,0 +1,81 @@
+"""An attempt as the job that a process understands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fsearch.search.board import Run
+from fsearch.search.ids import stream
+from fsearch.search.rows import AttemptSpec, DataFact
+
+CHECKPOINT_EVERY_S = 30.0
+
+
+def attempt_job(
+    run: Run, data: DataFact, *, fingerprint: str, device: str, threads: int, backend: str, state: Path
+) -> dict[str, Any]:
+    """The job of a worker: train and score one attempt.
+
+    The fingerprint changes no number; it keeps a checkpoint of other code from being taken up.
+    """
+    spec = run.spec
+    variant_stream = int(spec.form.get("stream", 0))
+    reference = run.noop_reference
+    checkpoint = {"path": str(checkpoint_path(state, spec)), "every_s": CHECKPOINT_EVERY_S}
+    return {
+        "kind": "attempt",
+        "attempt": spec.id,
+        "try": run.try_number,
+        "fingerprint": fingerprint,
+        "role": spec.role,
+        "model": spec.model,
+        "data": {"path": data.path, "sha256": data.sha256},
+        "halves": list(spec.halves),
+        "recipe": spec.recipe,
+        "batch": spec.batch,
+        "micro_batch": spec.micro_batch,
+        "steps": spec.steps,
+        "evaluate": spec.evaluate,
+        "form": spec.form,
+        "streams": {
+            purpose: stream(spec.master_seed, spec.seed, variant_stream, purpose)
+            for purpose in ("init", "order")
+        },
+        "noop_reference": None
+        if reference is None
+        else {
+            "first_losses": list(reference.first_losses),
+            "weights_sha256": reference.early_weights_sha256,
+        },
+        "device": device,
+        "threads": threads,
+        "backend": backend,
+        "checkpoint": None if spec.role == "probe" else checkpoint,
+    }
+
+
+def prepare_job(spec: AttemptSpec, cache: Path) -> dict[str, Any]:
+    """The job of a preparation process."""
+    return {
+        "kind": "prepare",
+        "task": spec.task,
+        "arguments": spec.arguments,
+        "master_seed": spec.master_seed,
+        "cache": str(cache),
+    }
+
+
+def build_job(cache: Path) -> dict[str, Any]:
+    """The job of a kernel build."""
+    return {"kind": "build", "cache": str(cache)}
+
+
+def checkpoint_path(state: Path, spec: AttemptSpec) -> Path:
+    return state / "checkpoints" / f"{spec.id}.pt"
+
+
+def remove_checkpoints(state: Path, spec: AttemptSpec) -> None:
+    """Remove what an attempt has left of its checkpoints: the newest, the one before, a half-written one."""
+    for path in (state / "checkpoints").glob(f"*{spec.id}.pt*"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,414 @@
+"""The daemon: a loop of named steps around one pure function.
+
+    read what the processes say -> write down what ended -> end what hangs -> replace a dead zygote
+    -> start a preparation -> start the next attempt -> sleep until something happens
+
+It decides nothing: what comes next is `fsearch.search.next_step`, what an ending means is
+`fsearch.daemon.outcomes`. It keeps no state that the record does not have, apart from the processes
+that run. It imports no torch and is the only writer of the record.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import selectors
+import signal
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from fsearch.daemon.child import Child, spawn
+from fsearch.daemon.fingerprint import environment
+from fsearch.daemon.jobs import attempt_job, build_job, prepare_job, remove_checkpoints
+from fsearch.daemon.listener import Listener
+from fsearch.daemon.outcomes import outcome_of
+from fsearch.daemon.results import evaluation, figures
+from fsearch.daemon.zygote import Zygote, ZygoteDied
+from fsearch.plan import Plan
+from fsearch.search.board import Difference, Note, Record, Run, Wait, differences
+from fsearch.search.ids import data_key, digest
+from fsearch.search.next_step import build_standing, next_preparation, next_step, standing_of
+from fsearch.search.outcomes import CLASSES, Open
+from fsearch.search.rows import Attempt, AttemptSpec, DataFact, Facts
+from fsearch.store import Store
+from fsearch.store.records import Level
+from fsearch.system.process import kill_group, lives, start_time
+from fsearch.tasks.prepared import code_sha256
+
+TICK_S = 0.2
+BEAT_EVERY_S = 1.0
+STOP_DEADLINE_S = 30.0
+NO_KERNEL = "torch-chunked"
+
+
+class Daemon:
+    """One run of `fsearch run`: from the locked device and the open record to an exit code."""
+
+    def __init__(
+        self,
+        plans: list[Plan],
+        store: Store,
+        state: Path,
+        zygote: Zygote,
+        *,
+        device: str,
+        threads: int,
+        daemon_id: str,
+        listener: Listener,
+    ) -> None:
+        self.plans = plans
+        self.store = store
+        self.state = state
+        self.zygote = zygote
+        self.device = device
+        self.threads = threads
+        self.id = daemon_id
+        self.listener = listener
+        self.environment = environment(device, threads)
+        self.backend = ""
+        self.rows = {(row.spec.id, row.try_number): row for row in store.attempts()}
+        self.data = self._usable_data()
+        self.worker: Child | None = None  # the one process that uses the device
+        self.preparation: Child | None = None
+        self.stop_signals = 0
+        self.stop_asked_s = 0.0
+        self.waiting = ""
+        self._beat_s = 0.0
+        self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> int:
+        """Run the plans to their end. Gives the exit code: 0, or 130 if it was stopped."""
+        self._listen_to_signals()
+        self._end_what_the_last_daemon_left()
+        self._wait_for_zygote()
+        while True:
+            self._read_messages()
+            self._write_down_what_ended()
+            self._end_what_hangs()
+            if self.stop_signals:
+                if self._stopped():
+                    return 130
+            else:
+                self._replace_a_dead_zygote()
+                self._start_a_preparation()
+                if self._start_the_next_attempt() == "finished":
+                    return 0
+            self._beat()
+            self._sleep()
+
+    # The steps
+
+    def _read_messages(self) -> None:
+        for child in self._children():
+            for message in child.read():
+                if (
+                    message.get("type") == "progress"
+                    and child is self.worker
+                    and child.attempt
+                    and "step" in message
+                ):
+                    self.listener.progress(
+                        child.attempt.spec,
+                        message["step"],
+                        message["steps"],
+                        message.get("loss"),
+                        message.get("tokens_per_s"),
+                    )
+        for death in self.zygote.deaths():
+            if self.worker and self.worker.is_worker and self.worker.pid == death["exited"]:
+                self.worker.zygote_reported(int(death["status"]))
+        worker = self.worker
+        orphaned = worker is not None and worker.is_worker and not worker.ended and not self.zygote.alive
+        if worker is not None and orphaned and not lives(worker.pid, worker.pid_started):
+            worker.ending.zygote_died = True
+            worker.zygote_reported(signal.SIGKILL)
+
+    def _write_down_what_ended(self) -> None:
+        if self.worker and self.worker.ended:
+            child, self.worker = self.worker, None
+            self._finish(child)
+        if self.preparation and self.preparation.ended:
+            child, self.preparation = self.preparation, None
+            self._finish(child)
+
+    def _end_what_hangs(self) -> None:
+        for child in self._children():
+            if child.overdue() and not child.ended and child.ending.silent_s is None:
+                child.ending.silent_s = child.silent_s()
+                child.kill()
+
+    def _replace_a_dead_zygote(self) -> None:
+        if not self.zygote.alive and self.worker is None:
+            self._event("warning", "the process that forks workers died; a new one is started")
+            self.zygote.end()
+            self._new_zygote()
+
+    def _start_a_preparation(self) -> None:
+        if self.preparation is not None:
+            return
+        for plan in self.plans:
+            run = next_preparation(plan, self._facts(), self._record(), time.monotonic())
+            if run is not None:
+                job = prepare_job(run.spec, self.state / "cache" / "data")
+                self.preparation = spawn("prepare", job, self._log(run))
+                self._begin(self.preparation, run, self._facts().environment)
+                return
+
+    def _start_the_next_attempt(self) -> str:
+        """Give the device its next work: "finished" when every plan is done."""
+        if self.worker is not None:
+            return "running"
+        waits: list[Wait] = []
+        for plan in self.plans:
+            step = next_step(plan, self._facts(), self._record(), time.monotonic())
+            while isinstance(step, Note):
+                self._note(step)
+                step = next_step(plan, self._facts(), self._record(), time.monotonic())
+            if isinstance(step, Run):
+                self._start(step)
+                return "running"
+            if isinstance(step, Wait):
+                waits.append(step)
+        self.waiting = "; ".join(wait.why for wait in waits)
+        return "waiting" if waits or self.preparation is not None else "finished"
+
+    def _stopped(self) -> bool:
+        """Stop what runs; True once nothing does. A second signal does not wait."""
+        children = self._children()
+        for child in children:
+            if not child.ending.stopped:
+                child.ask_to_stop()
+        late = time.monotonic() - self.stop_asked_s > STOP_DEADLINE_S
+        if self.stop_signals > 1 or late:
+            for child in children:
+                child.kill()
+        return not children
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._beat_s >= BEAT_EVERY_S:
+            self._beat_s = now
+            self.store.beat(self.id, self._step_text())
+
+    def _sleep(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wakeup[0], selectors.EVENT_READ)
+            if self.zygote.alive:
+                selector.register(self.zygote.socket, selectors.EVENT_READ)
+            for child in self._children():
+                if not child.reader.closed:
+                    selector.register(child.reader, selectors.EVENT_READ)
+            selector.select(TICK_S)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wakeup[0], 4096)
+
+    # Starting and finishing one attempt
+
+    def _start(self, run: Run) -> None:
+        role = run.spec.role
+        if role == "build":
+            child = spawn("build", build_job(self.state / "cache" / "kernel"), self._log(run))
+            fingerprint = self._facts().environment
+        else:
+            data = self.data[_data_key(run.spec)]
+            fingerprint = self._facts().fingerprint(data)
+            job = attempt_job(
+                run,
+                data,
+                fingerprint=fingerprint,
+                device=self.device,
+                threads=self.threads,
+                backend=self.backend,
+                state=self.state,
+            )
+            try:
+                child = self.zygote.fork(job, self._log(run))
+            except ZygoteDied:
+                self.zygote.end()  # replaced in the next round, and the attempt asked for again
+                return
+        self.worker = child
+        self._begin(child, run, fingerprint)
+
+    def _begin(self, child: Child, run: Run, fingerprint: str) -> None:
+        data = self.data.get(_data_key(run.spec)) if run.spec.role not in ("build", "prepare") else None
+        fingerprints = {
+            **self.environment,
+            "environment": self._facts().environment,
+            "backend": self.backend,
+            "data": data.sha256 if data else "",
+        }
+        child.attempt = self._keep(
+            self.store.begin(
+                run.spec, run.try_number, fingerprint, fingerprints, self.id, child.pid, child.pid_started
+            )
+        )
+        self.listener.attempt_started(run.spec, run.try_number)
+
+    def _finish(self, child: Child) -> None:
+        """Write down how an attempt ended: details first, the outcome last."""
+        ending = child.close()
+        assert child.attempt is not None
+        outcome = outcome_of(ending)
+        spec, try_number = child.attempt.spec, child.attempt.try_number
+        result = ending.result if ending.result is not None and not ending.torn else {}
+        if spec.role == "prepare" and outcome.word == "completed":
+            self._keep_data(spec, result["data"])
+        self.store.add_evaluations(spec.id, try_number, [evaluation(point) for point in child.evaluations])
+        for half, blobs in result.get("examples", {}).items():
+            arrays = {name: base64.b64decode(blob) for name, blob in blobs.items()}
+            self.store.add_example_scores(spec.id, try_number, half, **arrays)
+        row = self.store.finish(
+            spec.id,
+            try_number,
+            outcome.word,
+            outcome.outcome_class,
+            outcome.reason,
+            pattern=outcome.pattern,
+            ended_monotonic_s=time.monotonic(),
+            **figures(result),
+        )
+        self._keep(row)
+        if spec.role == "build":
+            self._use_kernel(row)
+        if outcome.outcome_class in ("result", "configuration"):
+            remove_checkpoints(self.state, spec)
+        if step := result.get("resumed_from_step"):
+            self._event("info", f"{_name(spec)} went on from its checkpoint at step {step}")
+        late = result.get("late_torch_imports")
+        if late:
+            self._event("warning", f"{spec.id} imported torch modules after its fork: {', '.join(late)}")
+        self.listener.attempt_ended(row, self._difference(row))
+
+    def _note(self, note: Note) -> None:
+        row = self.store.record(
+            note.spec,
+            note.outcome,
+            CLASSES[note.outcome],
+            note.reason,
+            fingerprint=note.fingerprint,
+            daemon=self.id,
+            try_number=self._record().next_try_number(note.spec.id),
+        )
+        self._keep(row)
+        self.listener.attempt_ended(row, None)
+
+    def _use_kernel(self, row: Attempt) -> None:
+        """After a build: the zygote loads the kernel; without one everything goes on with the fallback."""
+        if row.outcome == "completed":
+            self.zygote.end()
+            self._new_zygote()
+        elif isinstance(build_standing(self.plans[0], self._facts(), self._record()), Open):
+            return  # it is tried again
+        if not self.backend:
+            self.backend = NO_KERNEL
+            self._event("warning", f"no compiled kernel, training goes on with {NO_KERNEL}: {row.reason}")
+
+    # What is known
+
+    def _facts(self) -> Facts:
+        return Facts(
+            data=self.data, environment=digest(self.environment), backend=self.backend, daemon=self.id
+        )
+
+    def _record(self) -> Record:
+        return Record(self.rows.values())
+
+    def _keep(self, row: Attempt) -> Attempt:
+        self.rows[row.spec.id, row.try_number] = row
+        return row
+
+    def _usable_data(self) -> dict[str, DataFact]:
+        """The data sets that were prepared by the present code and are still there."""
+        code = code_sha256()
+        facts = self.store.facts()
+        return {
+            key: fact for key, fact in facts.items() if fact.code_sha256 == code and Path(fact.path).is_dir()
+        }
+
+    def _keep_data(self, spec: AttemptSpec, data: dict[str, Any]) -> None:
+        fact = DataFact(key=_data_key(spec), **data)
+        self.store.put_fact(fact)
+        self.data[fact.key] = fact
+
+    def _difference(self, row: Attempt) -> Difference | None:
+        for plan in self.plans:
+            for board in standing_of(plan, self._facts(), self._record()).boards:
+                found = differences(board).get(row.spec.id)
+                if found is not None:
+                    return found
+        return None
+
+    # Around it
+
+    def _children(self) -> list[Child]:
+        return [child for child in (self.worker, self.preparation) if child is not None]
+
+    def _listen_to_signals(self) -> None:
+        """SIGTERM and Ctrl-C stop after a checkpoint; a closed terminal stops nothing."""
+
+        def stop(number: int, frame: Any) -> None:
+            self.stop_signals += 1
+            self.stop_asked_s = self.stop_asked_s or time.monotonic()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+
+    def _end_what_the_last_daemon_left(self) -> None:
+        for row in self.store.unfinished():  # killed first: once noted as ended, nobody would look again
+            if row.pid is not None and start_time(row.pid) == row.pid_started:
+                kill_group(row.pid)
+        for row in self.store.interrupt_unfinished("the daemon that ran it died", "daemon died"):
+            self._keep(row)
+
+    def _wait_for_zygote(self) -> None:
+        """Wait until torch is loaded. A zygote that is killed meanwhile is replaced, at most twice."""
+        for killed in range(3):
+            try:
+                self.backend = self.zygote.wait_ready() or self.backend
+                return
+            except ZygoteDied:
+                self.zygote.end()
+                if killed == 2 or self.zygote.process.returncode >= 0:
+                    raise
+                self.zygote = Zygote(self.zygote.kernel_cache, self.zygote.log)
+
+    def _new_zygote(self) -> None:
+        self.zygote = Zygote(self.zygote.kernel_cache, self.zygote.log)
+        self._wait_for_zygote()
+
+    def _log(self, run: Run) -> Path:
+        return self.state / "logs" / f"{run.spec.id}-{run.try_number}.log"
+
+    def _event(self, level: Level, text: str) -> None:
+        self.store.event(level, text)
+        self.listener.event(level, text)
+
+    def _step_text(self) -> str:
+        if self.stop_signals:
+            return "stopping"
+        if self.worker is None or self.worker.attempt is None:
+            return f"waiting: {self.waiting}" if self.waiting else "between attempts"
+        spec, progress = self.worker.attempt.spec, self.worker.progress
+        name = _name(spec)
+        if "step" in progress:
+            return f"{name}: step {progress['step']} of {progress['steps']}"
+        return f"{name}: {self.worker.ending.phase}"
+
+
+def new_daemon_id() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+def _name(spec: AttemptSpec) -> str:
+    """An attempt as a person would call it."""
+    seed = f"seed {spec.seed}" if spec.variant else ""
+    return " ".join(part for part in (spec.search, spec.stage, spec.variant, seed) if part)
+
+
+def _data_key(spec: AttemptSpec) -> str:
+    return data_key(spec.task, spec.arguments, spec.master_seed)

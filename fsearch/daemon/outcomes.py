@@ -1,0 +1,92 @@
+"""The outcome table: from how a process ended to one word, its class, and a sentence for a person.
+
+Every way in which an attempt can end is a line here. `pattern` names the line that matched, and is kept
+in the row, so that a person can contest it.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass, field
+from typing import Any
+
+from fsearch.search.outcomes import CLASSES, OutcomeClass
+
+
+@dataclass(slots=True)
+class Ending:
+    """What is known about a process that has ended."""
+
+    result: dict[str, Any] | None = None  # its complete result message
+    error: dict[str, Any] | None = None  # its error message: exception, message, phase
+    torn: bool = False  # its messages ended in the middle of one
+    exit_code: int | None = None
+    signal: int | None = None
+    phase: str = "start"
+    stopped: bool = False  # we asked it to stop
+    silent_s: float | None = None  # we ended it after so long without progress
+    zygote_died: bool = False
+    host_out_of_memory: bool = False  # the kernel's out-of-memory killer struck meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    word: str
+    reason: str
+    pattern: str
+    outcome_class: OutcomeClass = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outcome_class", CLASSES[self.word])
+
+
+_EXCEPTIONS: list[tuple[str, str, str, str]] = [
+    # (exception, text, outcome, sentence): regular expressions, the first line that fits
+    (r"torch\.(cuda\.)?OutOfMemoryError$", r"", "oom", "out of memory: {message}"),
+    (r"", r"CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED", "oom", "out of memory: {message}"),
+    (r"", r"DefaultCPUAllocator: (can't|not enough)", "oom", "out of memory: {message}"),
+    (r"MemoryError$", r"", "oom", "out of memory: {message}"),
+    (r"", r"No space left on device|Errno 28|quota exceeded", "disk_full", "the disk is full: {message}"),
+    (r"", r"device-side assert|illegal memory access", "crashed", "the GPU stopped the kernel: {message}"),
+    (r"", r"", "crashed", "{exception} while in phase {phase}: {message}; the log has the traceback"),
+]
+
+
+def outcome_of(ending: Ending) -> Outcome:
+    """The outcome of a process that has ended. A result counts only when complete."""
+    if ending.result is not None and not ending.torn:
+        word = str(ending.result["outcome"])
+        pattern = "stopped" if word == "interrupted" else "result"
+        return Outcome(word, str(ending.result.get("reason", "")), pattern)
+    if ending.silent_s is not None:
+        silence = f"no progress for {ending.silent_s:.0f} s in phase {ending.phase}; it was ended"
+        return Outcome("hang", silence, "silent")
+    if ending.zygote_died:
+        return Outcome(
+            "interrupted", "the process that forks workers died, and its worker with it", "zygote died"
+        )
+    if ending.error is not None:
+        return _of_exception(ending)
+    if ending.stopped:
+        return Outcome("interrupted", "it was stopped before it could report", "stopped")
+    if ending.signal == signal.SIGKILL:
+        if ending.host_out_of_memory:
+            return Outcome("host_oom", "the machine ran out of memory and ended it", "oom_kill counter")
+        return Outcome("interrupted", "it was killed from outside (SIGKILL)", "killed from outside")
+    if ending.signal is not None:
+        name = signal.Signals(ending.signal).name
+        return Outcome("crashed", f"it died of {name} in phase {ending.phase}; see the log", f"signal {name}")
+    how = "with a torn result" if ending.torn else "without a result"
+    reason = f"it ended {how} (exit code {ending.exit_code}) in phase {ending.phase}; see the log"
+    return Outcome("crashed", reason, "torn result" if ending.torn else "no result")
+
+
+def _of_exception(ending: Ending) -> Outcome:
+    assert ending.error is not None
+    exception, message = str(ending.error.get("exception", "")), str(ending.error.get("message", ""))
+    for kind, text, word, sentence in _EXCEPTIONS:
+        if re.search(kind, exception) and re.search(text, message):
+            reason = sentence.format(exception=exception, message=message.strip(), phase=ending.phase)
+            return Outcome(word, reason, f"exception {kind or text or 'any'}")
+    raise AssertionError("the last line of the table fits everything")
