@@ -88,7 +88,7 @@ def _now(moment: Moment, view: PlanView, now: datetime, width: int) -> list[Text
         words = f" step {at} of {total}"
         lines.append(Text.assemble(bar(at, 0, total, min(40, width - len(words))), words))
     else:
-        lines.append(Text(daemon.step, "dim"))
+        lines.append(Text(daemon.step.rpartition(": ")[2], "dim"))  # the phase
     return lines
 
 
@@ -101,8 +101,8 @@ def _board(moment: Moment, view: PlanView, width: int, room: int | None) -> list
             line.stylize("bold")
     if room is None:
         pairs = zip(briefs, searches, strict=True)
-        return [line for brief, search in pairs for line in (brief, *_variants(search, width))]
-    inner = _variants(searches[open_at], width)
+        return [line for brief, search in pairs for line in (brief, *_variants(moment, search, width))]
+    inner = _variants(moment, searches[open_at], width)
     before, after = briefs[:open_at], briefs[open_at + 1 :]
     free = room - 1 - len(inner) - len(before) - len(after)
     if free < 0:
@@ -152,9 +152,10 @@ def _confirmed(search: SearchView) -> str:
     return f"{best.name} {points(best.mean, 1)} {best.verdict or ''}"
 
 
-def _variants(search: SearchView, width: int) -> list[Text]:
+def _variants(moment: Moment, search: SearchView, width: int) -> list[Text]:
     if search.failed or not search.begun:
         return []
+    running = [row.spec.variant for row in moment.running if row.spec.search == search.label]
     screens = [stage.name for stage in search.stages[:-1]]
     head = ["d_acc, pp", screens[-1] if screens else "", search.stages[-1].name, "95 % interval", ""]
     rows: list[list[Text | str]] = [[Text(cell, "dim") for cell in head]]
@@ -167,7 +168,7 @@ def _variants(search: SearchView, width: int) -> list[Text]:
                 points(screened.d_acc, 1) if screened else "",
                 points(variant.mean, 1) if confirmed else "",
                 interval(variant, 1) if confirmed else "",
-                worded(verdict(variant)),
+                worded("running" if variant.name in running else verdict(variant)),
             ]
         )
     return [cut(line, width) for line in columns(rows, "<>>><", indent=4)]

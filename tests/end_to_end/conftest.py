@@ -1,0 +1,60 @@
+"""A short plan, and one undisturbed run of it that several tests look at and compare with."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.runs import new_state, run_of
+
+SHORT = """
+name: short
+seed: 0
+model: {init: {n_layer: 2, n_embd: 16, head_size: 8}}
+train: {lr: 2.0e-2}
+stages:
+  - {name: quick, steps: 30}
+  - {name: medium, steps: 40, seeds: 3}
+screen: {prune_below: 0.05, promote_at_most: 1}
+claim: {at_least: 0.02}
+variants:
+  - {name: raw, gate: scalar, alpha: 2, norm: false, clip: null, detach: false}
+  - {name: weak, gate: scalar, alpha: -8}
+  - scalar_l2
+tasks:
+  - {task: infill, n_symbols: 4, n_masks: 4, n_left: 2, n_train: 512, n_val: 64, batch: 16}
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of a plan that nothing disturbed."""
+
+    state: Path
+    plan: Path
+    output: str
+    measured: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def short_plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole search in about a dozen attempts of half a second: every stage, a prune, a no-op."""
+    path = tmp_path_factory.mktemp("plan") / "short.yaml"
+    path.write_text(SHORT)
+    return path
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, kernel_library: Path, short_plan: Path) -> Finished:
+    """The short plan run from the beginning to the end."""
+    state = new_state(tmp_path_factory.mktemp("undisturbed"), kernel_library)
+    measured = state.parent / "measured.json"
+    command = (sys.executable, "-m", "tests.end_to_end.measured", str(measured))
+    with run_of(state, short_plan, command=command) as run:
+        run.to_the_end()
+    return Finished(state, short_plan, run.output.read_text(), json.loads(measured.read_text()))
