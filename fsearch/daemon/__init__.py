@@ -10,6 +10,7 @@ from pathlib import Path
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.lock import DeviceLock, LockHeld
 from fsearch.daemon.loop import Daemon, new_daemon_id
+from fsearch.daemon.stop import StopSignals
 from fsearch.daemon.zygote import Zygote, ZygoteDied
 from fsearch.plan import Plan
 from fsearch.search.next_step import standing_of
@@ -41,6 +42,7 @@ def run(plans: list[Plan], state: Path, device: str, threads: int, listener: Lis
         StoreError: the record cannot be used; its message says why and what to do.
         ZygoteDied: torch could not be loaded.
     """
+    stop = StopSignals()
     asked = ", ".join(plan.name for plan in plans)
     host = socket.gethostname()
     lock = DeviceLock(device, {"pid": os.getpid(), "host": host, "user": _user(), "plan": asked})
@@ -71,11 +73,12 @@ def run(plans: list[Plan], state: Path, device: str, threads: int, listener: Lis
                 device=device,
                 threads=threads,
                 daemon_id=identity,
+                stop=stop,
                 listener=listener,
             )
             listener.started(state, device)
             code = daemon.run()
-            facts, record = daemon._facts(), daemon._record()
+            facts, record = daemon.known.facts, daemon.known.record
             store.end_daemon(identity)
             listener.finished([standing_of(plan, facts, record) for plan in plans], code)
             return code

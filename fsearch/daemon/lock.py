@@ -27,6 +27,7 @@ class DeviceLock:
             LockHeld: another process has it.
         """
         folder = Path(os.environ.get("FSEARCH_LOCK_DIR") or "/tmp")
+        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"fsearch-{device}.lock"
         self._fd = _open_shared(self.path)
         try:

@@ -11,32 +11,29 @@ that run. It imports no torch and is the only writer of the record.
 from __future__ import annotations
 
 import base64
-import contextlib
-import os
 import selectors
 import signal
 import time
 import uuid
 from pathlib import Path
-from typing import Any
 
 from fsearch.daemon.child import Child, spawn
 from fsearch.daemon.fingerprint import environment
 from fsearch.daemon.jobs import attempt_job, build_job, prepare_job, remove_checkpoints
+from fsearch.daemon.known import Known
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.outcomes import outcome_of
 from fsearch.daemon.results import evaluation, figures
+from fsearch.daemon.stop import StopSignals
 from fsearch.daemon.zygote import Zygote, ZygoteDied
 from fsearch.plan import Plan
-from fsearch.search.board import Difference, Note, Record, Run, Wait, differences
-from fsearch.search.ids import data_key, digest
+from fsearch.search.board import Difference, Note, Run, Wait, differences
 from fsearch.search.next_step import build_standing, next_preparation, next_step, standing_of
 from fsearch.search.outcomes import CLASSES, Open
-from fsearch.search.rows import Attempt, AttemptSpec, DataFact, Facts
+from fsearch.search.rows import Attempt, AttemptSpec
 from fsearch.store import Store
 from fsearch.store.records import Level
 from fsearch.system.process import kill_group, lives, start_time
-from fsearch.tasks.prepared import code_sha256
 
 TICK_S = 0.2
 BEAT_EVERY_S = 1.0
@@ -57,6 +54,7 @@ class Daemon:
         device: str,
         threads: int,
         daemon_id: str,
+        stop: StopSignals,
         listener: Listener,
     ) -> None:
         self.plans = plans
@@ -67,28 +65,22 @@ class Daemon:
         self.threads = threads
         self.id = daemon_id
         self.listener = listener
-        self.environment = environment(device, threads)
-        self.backend = ""
-        self.rows = {(row.spec.id, row.try_number): row for row in store.attempts()}
-        self.data = self._usable_data()
+        self.stop = stop
+        self.known = Known(store, environment(device, threads), daemon_id)
         self.worker: Child | None = None  # the one process that uses the device
         self.preparation: Child | None = None
-        self.stop_signals = 0
-        self.stop_asked_s = 0.0
         self.waiting = ""
         self._beat_s = 0.0
-        self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def run(self) -> int:
         """Run the plans to their end. Gives the exit code: 0, or 130 if it was stopped."""
-        self._listen_to_signals()
         self._end_what_the_last_daemon_left()
         self._wait_for_zygote()
         while True:
             self._read_messages()
             self._write_down_what_ended()
             self._end_what_hangs()
-            if self.stop_signals:
+            if self.stop.count:
                 if self._stopped():
                     return 130
             else:
@@ -150,11 +142,11 @@ class Daemon:
         if self.preparation is not None:
             return
         for plan in self.plans:
-            run = next_preparation(plan, self._facts(), self._record(), time.monotonic())
+            run = next_preparation(plan, self.known.facts, self.known.record, time.monotonic())
             if run is not None:
                 job = prepare_job(run.spec, self.state / "cache" / "data")
                 self.preparation = spawn("prepare", job, self._log(run))
-                self._begin(self.preparation, run, self._facts().environment)
+                self._begin(self.preparation, run, self.known.facts.environment)
                 return
 
     def _start_the_next_attempt(self) -> str:
@@ -163,10 +155,10 @@ class Daemon:
             return "running"
         waits: list[Wait] = []
         for plan in self.plans:
-            step = next_step(plan, self._facts(), self._record(), time.monotonic())
+            step = next_step(plan, self.known.facts, self.known.record, time.monotonic())
             while isinstance(step, Note):
                 self._note(step)
-                step = next_step(plan, self._facts(), self._record(), time.monotonic())
+                step = next_step(plan, self.known.facts, self.known.record, time.monotonic())
             if isinstance(step, Run):
                 self._start(step)
                 return "running"
@@ -181,8 +173,7 @@ class Daemon:
         for child in children:
             if not child.ending.stopped:
                 child.ask_to_stop()
-        late = time.monotonic() - self.stop_asked_s > STOP_DEADLINE_S
-        if self.stop_signals > 1 or late:
+        if self.stop.count > 1 or self.stop.asked_for_s() > STOP_DEADLINE_S:
             for child in children:
                 child.kill()
         return not children
@@ -195,15 +186,14 @@ class Daemon:
 
     def _sleep(self) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._wakeup[0], selectors.EVENT_READ)
+            selector.register(self.stop.wakeup_fd, selectors.EVENT_READ)
             if self.zygote.alive:
                 selector.register(self.zygote.socket, selectors.EVENT_READ)
             for child in self._children():
                 if not child.reader.closed:
                     selector.register(child.reader, selectors.EVENT_READ)
             selector.select(TICK_S)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wakeup[0], 4096)
+        self.stop.drain()
 
     # Starting and finishing one attempt
 
@@ -211,17 +201,17 @@ class Daemon:
         role = run.spec.role
         if role == "build":
             child = spawn("build", build_job(self.state / "cache" / "kernel"), self._log(run))
-            fingerprint = self._facts().environment
+            fingerprint = self.known.facts.environment
         else:
-            data = self.data[_data_key(run.spec)]
-            fingerprint = self._facts().fingerprint(data)
+            data = self.known.data_of(run.spec)
+            fingerprint = self.known.facts.fingerprint(data)
             job = attempt_job(
                 run,
                 data,
                 fingerprint=fingerprint,
                 device=self.device,
                 threads=self.threads,
-                backend=self.backend,
+                backend=self.known.backend,
                 state=self.state,
             )
             try:
@@ -233,14 +223,8 @@ class Daemon:
         self._begin(child, run, fingerprint)
 
     def _begin(self, child: Child, run: Run, fingerprint: str) -> None:
-        data = self.data.get(_data_key(run.spec)) if run.spec.role not in ("build", "prepare") else None
-        fingerprints = {
-            **self.environment,
-            "environment": self._facts().environment,
-            "backend": self.backend,
-            "data": data.sha256 if data else "",
-        }
-        child.attempt = self._keep(
+        fingerprints = self.known.fingerprints(run.spec)
+        child.attempt = self.known.keep(
             self.store.begin(
                 run.spec, run.try_number, fingerprint, fingerprints, self.id, child.pid, child.pid_started
             )
@@ -255,7 +239,7 @@ class Daemon:
         spec, try_number = child.attempt.spec, child.attempt.try_number
         result = ending.result if ending.result is not None and not ending.torn else {}
         if spec.role == "prepare" and outcome.word == "completed":
-            self._keep_data(spec, result["data"])
+            self.known.keep_data(spec, result["data"])
         self.store.add_evaluations(spec.id, try_number, [evaluation(point) for point in child.evaluations])
         for half, blobs in result.get("examples", {}).items():
             arrays = {name: base64.b64decode(blob) for name, blob in blobs.items()}
@@ -270,7 +254,7 @@ class Daemon:
             ended_monotonic_s=time.monotonic(),
             **figures(result),
         )
-        self._keep(row)
+        self.known.keep(row)
         if spec.role == "build":
             self._use_kernel(row)
         if outcome.outcome_class in ("result", "configuration"):
@@ -290,9 +274,9 @@ class Daemon:
             note.reason,
             fingerprint=note.fingerprint,
             daemon=self.id,
-            try_number=self._record().next_try_number(note.spec.id),
+            try_number=self.known.record.next_try_number(note.spec.id),
         )
-        self._keep(row)
+        self.known.keep(row)
         self.listener.attempt_ended(row, None)
 
     def _use_kernel(self, row: Attempt) -> None:
@@ -300,76 +284,37 @@ class Daemon:
         if row.outcome == "completed":
             self.zygote.end()
             self._new_zygote()
-        elif isinstance(build_standing(self.plans[0], self._facts(), self._record()), Open):
+        elif isinstance(build_standing(self.plans[0], self.known.facts, self.known.record), Open):
             return  # it is tried again
-        if not self.backend:
-            self.backend = NO_KERNEL
+        if not self.known.backend:
+            self.known.backend = NO_KERNEL
             self._event("warning", f"no compiled kernel, training goes on with {NO_KERNEL}: {row.reason}")
 
-    # What is known
-
-    def _facts(self) -> Facts:
-        return Facts(
-            data=self.data, environment=digest(self.environment), backend=self.backend, daemon=self.id
-        )
-
-    def _record(self) -> Record:
-        return Record(self.rows.values())
-
-    def _keep(self, row: Attempt) -> Attempt:
-        self.rows[row.spec.id, row.try_number] = row
-        return row
-
-    def _usable_data(self) -> dict[str, DataFact]:
-        """The data sets that were prepared by the present code and are still there."""
-        code = code_sha256()
-        facts = self.store.facts()
-        return {
-            key: fact for key, fact in facts.items() if fact.code_sha256 == code and Path(fact.path).is_dir()
-        }
-
-    def _keep_data(self, spec: AttemptSpec, data: dict[str, Any]) -> None:
-        fact = DataFact(key=_data_key(spec), **data)
-        self.store.put_fact(fact)
-        self.data[fact.key] = fact
+    # Around it
 
     def _difference(self, row: Attempt) -> Difference | None:
         for plan in self.plans:
-            for board in standing_of(plan, self._facts(), self._record()).boards:
+            for board in standing_of(plan, self.known.facts, self.known.record).boards:
                 found = differences(board).get(row.spec.id)
                 if found is not None:
                     return found
         return None
 
-    # Around it
-
     def _children(self) -> list[Child]:
         return [child for child in (self.worker, self.preparation) if child is not None]
-
-    def _listen_to_signals(self) -> None:
-        """SIGTERM and Ctrl-C stop after a checkpoint; a closed terminal stops nothing."""
-
-        def stop(number: int, frame: Any) -> None:
-            self.stop_signals += 1
-            self.stop_asked_s = self.stop_asked_s or time.monotonic()
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
 
     def _end_what_the_last_daemon_left(self) -> None:
         for row in self.store.unfinished():  # killed first: once noted as ended, nobody would look again
             if row.pid is not None and start_time(row.pid) == row.pid_started:
                 kill_group(row.pid)
         for row in self.store.interrupt_unfinished("the daemon that ran it died", "daemon died"):
-            self._keep(row)
+            self.known.keep(row)
 
     def _wait_for_zygote(self) -> None:
         """Wait until torch is loaded. A zygote that is killed meanwhile is replaced, at most twice."""
         for killed in range(3):
             try:
-                self.backend = self.zygote.wait_ready() or self.backend
+                self.known.backend = self.zygote.wait_ready() or self.known.backend
                 return
             except ZygoteDied:
                 self.zygote.end()
@@ -389,7 +334,7 @@ class Daemon:
         self.listener.event(level, text)
 
     def _step_text(self) -> str:
-        if self.stop_signals:
+        if self.stop.count:
             return "stopping"
         if self.worker is None or self.worker.attempt is None:
             return f"waiting: {self.waiting}" if self.waiting else "between attempts"
@@ -408,7 +353,3 @@ def _name(spec: AttemptSpec) -> str:
     """An attempt as a person would call it."""
     seed = f"seed {spec.seed}" if spec.variant else ""
     return " ".join(part for part in (spec.search, spec.stage, spec.variant, seed) if part)
-
-
-def _data_key(spec: AttemptSpec) -> str:
-    return data_key(spec.task, spec.arguments, spec.master_seed)

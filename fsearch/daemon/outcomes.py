@@ -57,7 +57,9 @@ def outcome_of(ending: Ending) -> Outcome:
     """The outcome of a process that has ended. A result counts only when complete."""
     if ending.result is not None and not ending.torn:
         word = str(ending.result["outcome"])
-        pattern = "stopped" if word == "interrupted" else "result"
+        pattern = "result"
+        if word == "interrupted":
+            pattern = "stopped" if ending.stopped else "stopped from outside"
         return Outcome(word, str(ending.result.get("reason", "")), pattern)
     if ending.silent_s is not None:
         silence = f"no progress for {ending.silent_s:.0f} s in phase {ending.phase}; it was ended"

@@ -361,8 +361,13 @@ def load_kernel(cache: Path | None) -> None:
         library = kernels.build.find(cache)
     except kernels.build.KernelBuildError:
         return  # without a compiler: the portable form runs, and the result says so
-    if library is not None:
+    if library is None:
+        return
+    try:
         kernels.load(library)
+    except OSError as error:  # a damaged file: out of the way with it, so that the next build makes it anew
+        print(f"the kernel {library} cannot be loaded and is removed: {error}", file=sys.stderr)
+        library.unlink(missing_ok=True)
 
 
 def _owner(job: Job) -> str:

@@ -100,6 +100,7 @@ def test_an_unknown_exception_is_named_with_its_phase() -> None:
             "result",
         ),
         (Ending(result={**RESULT, "outcome": "interrupted"}, stopped=True), "interrupted", "stopped"),
+        (Ending(result={**RESULT, "outcome": "interrupted"}), "interrupted", "stopped from outside"),
         (Ending(signal=signal.SIGKILL, silent_s=901.0, phase="train"), "hang", "silent"),
         (Ending(signal=signal.SIGKILL, zygote_died=True), "interrupted", "zygote died"),
         (Ending(signal=signal.SIGTERM, stopped=True), "interrupted", "stopped"),

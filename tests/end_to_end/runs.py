@@ -33,7 +33,7 @@ LIMIT_S = 120.0
 
 POLL_S = 0.004
 
-COMMAND_LINE = (sys.executable, "-m", "fsearch.ui.cli")
+COMMAND_LINE = (sys.executable, "-m", "fsearch")
 
 _MARK = "FSEARCH_TEST_RUN"
 _OF_THIS_RUN = ("seconds", "peak_memory_mib", "started_at", "ended_at", "try")
@@ -66,6 +66,7 @@ class Run:
         self.environment: dict[str, str] = {
             **os.environ,
             "FSEARCH_LOCK_DIR": str(state.parent / "locks"),
+            "OMP_WAIT_POLICY": "passive",  # threads that spin would starve each other on a busy machine
             _MARK: str(state),
             **(environment or {}),
         }

@@ -42,6 +42,16 @@ def test_the_same_with_the_compiled_kernel(make_job: MakeJob, kernel_library: Pa
     assert forked["first_losses"] == pytest.approx(fallback["first_losses"], rel=1e-4)
 
 
+def test_a_damaged_kernel_is_taken_out_of_the_way(kernel_library: Path, tmp_path: Path) -> None:
+    """A library that cannot be loaded does not stop the zygote; it is gone, so that it is built again."""
+    damaged = tmp_path / "cache" / kernel_library.name
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"no library at all")
+    with zygote(tmp_path, "--kernel-cache", str(damaged.parent)) as started:
+        assert started.ready["backend"] is None
+    assert not damaged.exists()
+
+
 def test_a_missing_kernel_is_an_error(make_job: MakeJob, shared_zygote: ZygoteProcess) -> None:
     """An attempt that asks for a compiled backend never runs on the fallback instead."""
     error = shared_zygote.fork(make_job(backend="cpu-avx2")).wait_for(lambda m: m["type"] == "error")
