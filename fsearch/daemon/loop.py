@@ -229,6 +229,7 @@ class Daemon:
                 run.spec, run.try_number, fingerprint, fingerprints, self.id, child.pid, child.pid_started
             )
         )
+        self._beat_s = 0.0  # so that nobody is shown the step of the attempt before
         self.listener.attempt_started(run.spec, run.try_number)
 
     def _finish(self, child: Child) -> None:
