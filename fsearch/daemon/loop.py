@@ -145,7 +145,7 @@ class Daemon:
             run = next_preparation(plan, self.known.facts, self.known.record, time.monotonic())
             if run is not None:
                 job = prepare_job(run.spec, self.state / "cache" / "data")
-                self.preparation = spawn("prepare", job, self._log(run))
+                self.preparation = spawn("prepare", job, self._log(run.spec, run.try_number))
                 self._begin(self.preparation, run, self.known.facts.environment)
                 return
 
@@ -200,7 +200,9 @@ class Daemon:
     def _start(self, run: Run) -> None:
         role = run.spec.role
         if role == "build":
-            child = spawn("build", build_job(self.state / "cache" / "kernel"), self._log(run))
+            child = spawn(
+                "build", build_job(self.state / "cache" / "kernel"), self._log(run.spec, run.try_number)
+            )
             fingerprint = self.known.facts.environment
         else:
             data = self.known.data_of(run.spec)
@@ -215,7 +217,7 @@ class Daemon:
                 state=self.state,
             )
             try:
-                child = self.zygote.fork(job, self._log(run))
+                child = self.zygote.fork(job, self._log(run.spec, run.try_number))
             except ZygoteDied:
                 self.zygote.end()  # replaced in the next round, and the attempt asked for again
                 return
@@ -260,6 +262,7 @@ class Daemon:
             self._use_kernel(row)
         if outcome.outcome_class in ("result", "configuration"):
             remove_checkpoints(self.state, spec)
+        _remove_if_empty(self._log(spec, try_number))
         if step := result.get("resumed_from_step"):
             self._event("info", f"{_name(spec)} went on from its checkpoint at step {step}")
         late = result.get("late_torch_imports")
@@ -327,8 +330,9 @@ class Daemon:
         self.zygote = Zygote(self.zygote.kernel_cache, self.zygote.log)
         self._wait_for_zygote()
 
-    def _log(self, run: Run) -> Path:
-        return self.state / "logs" / f"{run.spec.id}-{run.try_number}.log"
+    def _log(self, spec: AttemptSpec, try_number: int) -> Path:
+        """Where what a process prints goes: nothing, if all is well."""
+        return self.state / "logs" / f"{spec.id}-{try_number}.log"
 
     def _event(self, level: Level, text: str) -> None:
         self.store.event(level, text)
@@ -354,3 +358,8 @@ def _name(spec: AttemptSpec) -> str:
     """An attempt as a person would call it."""
     seed = f"seed {spec.seed}" if spec.variant else ""
     return " ".join(part for part in (spec.search, spec.stage, spec.variant, seed) if part)
+
+
+def _remove_if_empty(log: Path) -> None:
+    if log.exists() and log.stat().st_size == 0:
+        log.unlink()

@@ -25,6 +25,7 @@ from fsearch.search.board import Record
 from fsearch.search.next_step import Standing, facts_as_recorded, standing_of
 from fsearch.search.rows import Attempt
 from fsearch.store import DaemonRecord, Event, Reader, StoreError, open_reader
+from tests.alive import runs
 
 T = TypeVar("T")
 
@@ -257,12 +258,6 @@ def assert_whole(state: Path) -> None:
 
 
 # Processes
-
-
-def runs(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    fields = _stat(pid)
-    return bool(fields) and fields[0] not in "ZX"
 
 
 def descendants(pid: int) -> list[int]:

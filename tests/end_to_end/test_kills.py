@@ -17,6 +17,7 @@ import pytest
 from fsearch.search.rows import Attempt
 from fsearch.store import Reader
 from fsearch.system.process import start_time
+from tests.alive import runs
 from tests.end_to_end.conftest import Finished
 from tests.end_to_end.runs import (
     Run,
@@ -31,7 +32,6 @@ from tests.end_to_end.runs import (
     new_state,
     numbers,
     run_of,
-    runs,
     verdicts,
 )
 

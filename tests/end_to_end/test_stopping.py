@@ -13,6 +13,7 @@ import pytest
 
 from fsearch.search.rows import Attempt
 from fsearch.store import Reader
+from tests.alive import runs
 from tests.end_to_end.runs import (
     Run,
     assert_whole,
@@ -24,7 +25,6 @@ from tests.end_to_end.runs import (
     new_state,
     numbers,
     run_of,
-    runs,
     verdicts,
 )
 

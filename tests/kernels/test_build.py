@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fsearch.kernels import backend, build, is_loaded, load
+from tests.alive import wait_until_gone
 
 TINY_SOURCES = {"binding.cpp": "int binding = 1;\n", "wkv7_cpu.cpp": ""}
 COMPILER = """#!/bin/sh
@@ -100,21 +101,10 @@ def test_killed_build_leaves_nothing_and_hangs_nobody(tiny: Path) -> None:
     compilers = [int(call.split()[0]) for call in calls(tiny)]
     os.kill(builder.pid, signal.SIGKILL)
     builder.wait()
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in compilers):
-        assert time.monotonic() < deadline, "a compiler outlived the killed build"
-        time.sleep(0.02)
+    assert wait_until_gone(compilers, 10.0) == [], "a compiler outlived the killed build"
     slow.unlink()
     library = build.build(tiny).library
     assert sorted(path.name for path in tiny.iterdir()) == [library.with_suffix(".lock").name, library.name]
-
-
-def _runs(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def test_stale_lock_file_does_not_block(tiny: Path) -> None:

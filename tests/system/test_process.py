@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from fsearch.system import process
+from tests.alive import runs, wait_until_gone
 
 CHAIN = """
 import os, subprocess, sys, time
@@ -24,25 +24,6 @@ if depth:
     subprocess.Popen([sys.executable, "-c", sys.argv[3], str(depth - 1), str(os.getpid()), sys.argv[3]])
 time.sleep(60)
 """
-
-
-def wait_until_gone(pids: list[int], limit_s: float = 2.0) -> list[int]:
-    """The processes among `pids` that still run after at most `limit_s`."""
-    deadline = time.monotonic() + limit_s
-    while True:
-        left = [pid for pid in pids if runs(pid)]
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.01)
-
-
-def runs(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_killing_the_first_of_a_chain_ends_them_all() -> None:

@@ -169,25 +169,6 @@ def numbers(result: Message) -> Message:
     return {key: value for key, value in result.items() if key not in machine}
 
 
-def wait_until_gone(pids: list[int], limit_s: float = 2.0) -> list[int]:
-    """The processes among `pids` that still run after at most `limit_s`."""
-    deadline = time.monotonic() + limit_s
-    while True:
-        left = [pid for pid in pids if runs(pid)]
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.01)
-
-
-def runs(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def kill(pid: int) -> None:
     """kill -9."""
     os.kill(pid, signal.SIGKILL)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fsearch.tasks import prepared
-from tests.train.processes import run_cold, runs, start_cold, wait_until_gone
+from tests.alive import runs, wait_until_gone
+from tests.train.processes import run_cold, start_cold
 
 SLOW_COMPILER = """#!/bin/sh
 [ "$1" = --version ] && echo slow 1 && exit

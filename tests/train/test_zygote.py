@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from fsearch.system import process
+from tests.alive import runs, wait_until_gone
 from tests.train.conftest import MakeJob
-from tests.train.processes import ZygoteProcess, kill, numbers, run_cold, runs, wait_until_gone, zygote
+from tests.train.processes import ZygoteProcess, kill, numbers, run_cold, zygote
 
 
 def test_a_forked_attempt_equals_a_cold_one(
