@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
+from fsearch import tasks
+from fsearch.plan import Variant, not_available, parse, schema
+from fsearch.plan.variant import GRAMMAR
 from fsearch.search.statistics import paired_t
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +42,21 @@ def test_the_tables_of_the_demo_come_from_its_exports(page: Path, seed: int) -> 
         page.write_text(text[: found.start(1)] + expected + text[found.end(1) :])
     else:
         assert found[1] == expected
+
+
+def test_the_plan_reference_is_that_of_the_schema() -> None:
+    """docs/plan.md is made from the fields, their defaults and their docstrings."""
+    page = ROOT / "docs" / "plan.md"
+    if os.environ.get("FSEARCH_UPDATE_DOCS"):
+        page.write_text(reference())
+    assert page.read_text() == reference()
+
+
+def test_the_plan_in_the_readme_can_be_run() -> None:
+    """The README's example is a valid plan that asks for nothing this release cannot do."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    plan = parse(text, {**tasks.schemas(), **tasks.announced()}, "README.md")
+    assert not_available(plan, tasks.announced()) == []
 
 
 def test_the_links_between_the_pages_lead_somewhere() -> None:
@@ -76,3 +96,55 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def points(fraction: float) -> str:
     return f"{100 * fraction:+.2f}"
+
+
+def reference() -> str:
+    """The plan reference as Markdown."""
+    plan = [
+        ("The top level", schema.PlanFields),
+        ("model", schema.Model),
+        ("model.init", schema.Init),
+        ("train", schema.Recipe),
+        ("stages", schema.Stage),
+        ("screen", schema.Screen),
+        ("claim", schema.Claim),
+        ("limits", schema.Limits),
+        ("evaluate", schema.Evaluate),
+        ("A variant, written out", Variant),
+        ("An entry of tasks", schema.TaskOptions),
+        ("batch: {largest: ...}", schema.Largest),
+    ]
+    lines = [
+        "# Plan reference",
+        "",
+        "Made from the schema (`fsearch/plan/schema.py`, `fsearch/plan/variant.py`, `fsearch/tasks`). Scores",
+        "and thresholds are fractions: 0.01 is one percentage point. `fsearch check PLAN` says what a plan",
+        "would do, and names what is specified here but not available yet.",
+        "",
+        "A variant is a name or a mapping. A name is:",
+        "",
+        "```",
+        *GRAMMAR.replace(", then", ",\nthen").replace("; anything", ";\nanything").split("\n"),
+        "```",
+    ]
+    for title, model in plan:
+        lines += ["", f"## {title}", "", *fields(model)]
+    for name, model in tasks.schemas().items():
+        lines += ["", f"## Task {name}", "", *fields(model)]
+    announced = ", ".join(tasks.announced())
+    return "\n".join([*lines, "", f"Announced, and not available yet: {announced}.", ""])
+
+
+def fields(model: type[BaseModel]) -> list[str]:
+    lines = [(model.__doc__ or "").split("\n")[0], "", "| field | default | |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        assert field.description, f"{model.__name__}.{name} has no docstring"
+        default = field.default
+        if default is PydanticUndefined:
+            shown = "required"
+        elif isinstance(default, BaseModel):
+            shown = "as below"
+        else:
+            shown = f"`{json.dumps(default)}`"
+        lines.append(f"| `{name}` | {shown} | {field.description} |")
+    return lines

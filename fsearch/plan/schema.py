@@ -15,7 +15,11 @@ from fsearch.plan.variant import BASELINE, Variant, parse_name
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    """What all parts of a plan have in common; a field's docstring is its text in the plan reference."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def _listed(value: Any) -> Any:
@@ -107,6 +111,7 @@ class Stage(Strict):
     """Steps, equal for baseline and variants; screening stages have one seed, the last confirms."""
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    """Label in tables."""
     steps: int = Field(ge=1, le=10_000_000)
     """Optimizer steps."""
     seeds: int | None = Field(default=None, ge=1, le=1000)
@@ -153,6 +158,7 @@ class Largest(Strict):
     """The largest batch that fits in one micro-batch."""
 
     at_most: int | None = Field(default=None, ge=1)
+    """Never more than this; null for no bound."""
 
 
 def _batch(value: Any) -> Any:
@@ -194,9 +200,13 @@ class TaskOptions(Strict):
     train: dict[str, Any] = {}
     """Fields of the plan's `train` to replace for this task."""
     stages: Stages | None = None
+    """In place of the plan's."""
     screen: Screen | None = None
+    """In place of the plan's."""
     variants: Variants | None = None
+    """In place of the plan's."""
     evaluate: Evaluate | None = None
+    """In place of the plan's."""
 
 
 class PlanFields(Strict):
@@ -207,12 +217,20 @@ class PlanFields(Strict):
     seed: int = Field(default=0, ge=0)
     """Master seed: enters every random stream and every id."""
     model: Model
+    """What is trained."""
     train: Recipe
+    """How it is trained."""
     stages: Stages
+    """One to three: all but the last screen, the last confirms. One alone gives verdicts directly."""
     screen: Screen | None = None
+    """When a variant is pruned."""
     claim: Claim = Claim()
+    """What may be claimed."""
     limits: Limits = Limits()
+    """When to give up."""
     evaluate: Evaluate = Evaluate()
+    """Curves."""
     variants: Variants
+    """Names and mappings; the baseline no_fs is always trained."""
     tasks: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_tupled), Field(min_length=1)]
     """One mapping a task: its name, batch and arguments, and what it overrides."""

@@ -10,17 +10,25 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 BASELINE = "no_fs"
+
+
+def _clip(value: Any) -> Any:
+    if isinstance(value, int | float) and value <= 0:
+        raise ValueError(f"clip {value} would silence every seed; write null for no clipping")
+    return value
 
 
 class Variant(BaseModel):
     """One way to seed deeper layers; the defaults are those of the bare names."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")
     """Label in tables: letters, digits and _ . + -"""
@@ -37,12 +45,14 @@ class Variant(BaseModel):
     schedule: Literal["none", "linear", "cosine"] = "none"
     """How the factor grows from the first seeded layer to the last."""
     schedule_min: float = Field(default=0.4, ge=-1000, le=1000)
+    """Where a schedule begins, at the first seeded layer."""
     schedule_max: float = Field(default=1.0, ge=-1000, le=1000)
+    """Where it ends, at the last layer."""
     norm: bool = True
     """Divide the captured state by its root mean square, per head."""
     detach: bool = True
     """Stop the gradient at the captured state."""
-    clip: float | None = Field(default=1.0, gt=0)
+    clip: Annotated[float | None, BeforeValidator(_clip)] = 1.0
     """Bound on every entry of the seed; null for none."""
     compat: Literal["drafts"] | None = None
     """drafts: the head gate multiplies the scalar gate, as their code had it."""
