@@ -138,7 +138,7 @@ def _board(
 
 
 def _standing(plan: Plan, boards: list[Board]) -> Standing:
-    """Verdicts over all promoted variants of the plan, once each has its seeds."""
+    """Verdicts of the promoted variants that have their seeds, corrected over all promoted ones."""
     provisional = not all(board.finished for board in boards)
     tested = [
         (board.search.index, entry)
@@ -147,7 +147,13 @@ def _standing(plan: Plan, boards: list[Board]) -> Standing:
         if entry.exit is None and len(entry.pairs) == board.search.stages[-1].seeds
     ]
     differences = [[pair.difference for pair in entry.pairs] for _, entry in tested]
-    found = verdicts(differences, plan.claim.at_least, plan.claim.alpha, provisional=provisional)
+    found = verdicts(
+        differences,
+        plan.claim.at_least,
+        plan.claim.alpha,
+        promoted=sum(len(board.promoted) for board in boards),
+        provisional=provisional,
+    )
     by_name = {
         (index, entry.variant.name): verdict for (index, entry), verdict in zip(tested, found, strict=True)
     }

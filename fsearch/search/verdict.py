@@ -24,18 +24,29 @@ class Verdict:
 
 
 def verdicts(
-    differences: Sequence[Sequence[float]], at_least: float, alpha: float, *, provisional: bool
+    differences: Sequence[Sequence[float]],
+    at_least: float,
+    alpha: float,
+    *,
+    promoted: int = 0,
+    provisional: bool,
 ) -> list[Verdict]:
-    """A verdict for each promoted variant's paired differences, in their order.
+    """A verdict for each tested variant's paired differences, in their order.
 
     Each question (above the margin, below zero, above zero, within the margin) is one family of
-    one-sided tests at `alpha`, corrected by Holm over all promoted variants of the plan.
+    one-sided tests at `alpha`, corrected by Holm over all `promoted` variants of the plan: those
+    beyond the tested ones, which failed on a seed or wait for theirs, count as tests that showed
+    nothing.
     """
     tests = [paired_t(values) for values in differences]
-    p_at_least = holm([test.p_greater(at_least) for test in tests])
-    p_worse = holm([test.p_less() for test in tests])
-    p_better = holm([test.p_greater() for test in tests])
-    p_equivalent = holm([test.p_equivalent(at_least) for test in tests])
+
+    def corrected(p_values: list[float]) -> list[float]:
+        return holm([*p_values, *[1.0] * (promoted - len(p_values))])[: len(p_values)]
+
+    p_at_least = corrected([test.p_greater(at_least) for test in tests])
+    p_worse = corrected([test.p_less() for test in tests])
+    p_better = corrected([test.p_greater() for test in tests])
+    p_equivalent = corrected([test.p_equivalent(at_least) for test in tests])
     result = []
     for i, test in enumerate(tests):
         word: Word = "inconclusive"

@@ -74,6 +74,25 @@ def test_correction_can_take_a_word_back() -> None:
     assert among.p_better == pytest.approx(8 * alone.p_better)
 
 
+def test_a_failed_variant_stays_in_the_family() -> None:
+    """A promoted variant without all its seeds still counts as a test: losing it makes nothing surer."""
+    gain = [0.010, 0.014, 0.021]
+    with_silent = verdicts([gain], 0.001, 0.05, promoted=8, provisional=False)
+    with_noise = verdicts([gain] + [[0.0, 0.0, 0.0]] * 7, 0.001, 0.05, provisional=False)[:1]
+    assert with_silent == with_noise
+
+    def answer(spec: AttemptSpec, number: int) -> Answer:
+        if spec.variant == "head_l1" and spec.stage == "medium" and spec.seed == 3:
+            return Answer(outcome="diverged")
+        gains = 0.2 if spec.stage == "quick" else CLEAR[spec.seed - 1] if spec.seed else 0.0
+        return Answer(score=0.4 + (0.0 if spec.variant == "no_fs" else gains))
+
+    standing = World(plan_of(variants=["scalar_l1", "head_l1"]), answer).run()
+    alone = verdicts([CLEAR], 0.01, 0.05, provisional=False)[0]
+    assert list(standing.verdicts) == [(0, "scalar_l1")]
+    assert standing.verdicts[0, "scalar_l1"].p_better == pytest.approx(2 * alone.p_better)
+
+
 def gains(table: dict[str, list[float]], quick_gain: float = 0.25) -> World:
     """Two tasks, both variants promoted; medium differences by task and seed, on moving baselines."""
 
