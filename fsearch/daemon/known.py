@@ -22,9 +22,11 @@ class Known:
     def __init__(self, store: Store, environment: dict[str, Any], daemon_id: str) -> None:
         """`environment` is the fingerprint of code, torch, device and threads, part by part."""
         self._store = store
-        self._environment = environment
+        self._parts = environment
+        self._environment = digest(environment)
         self._daemon_id = daemon_id
         self._rows = {(row.spec.id, row.try_number): row for row in store.attempts()}
+        self._record: Record | None = None  # of the rows, until they change
         self._data = _usable(store.facts())
         self.backend = ""  # what trains; "" until the kernel is there or given up
 
@@ -32,18 +34,21 @@ class Known:
     def facts(self) -> Facts:
         return Facts(
             data=self._data,
-            environment=digest(self._environment),
+            environment=self._environment,
             backend=self.backend,
             daemon=self._daemon_id,
         )
 
     @property
     def record(self) -> Record:
-        return Record(self._rows.values())
+        if self._record is None:
+            self._record = Record(self._rows.values())
+        return self._record
 
     def keep(self, row: Attempt) -> Attempt:
         """Take in a row that has just been written."""
         self._rows[row.spec.id, row.try_number] = row
+        self._record = None
         return row
 
     def keep_data(self, spec: AttemptSpec, data: dict[str, Any]) -> None:
@@ -60,8 +65,8 @@ class Known:
         """What an attempt runs under, part by part."""
         trains = spec.role not in ("build", "prepare")
         return {
-            **self._environment,
-            "environment": digest(self._environment),
+            **self._parts,
+            "environment": self._environment,
             "backend": self.backend,
             "data": self.data_of(spec).sha256 if trains else "",
         }

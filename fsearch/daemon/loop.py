@@ -28,7 +28,7 @@ from fsearch.daemon.stop import StopSignals
 from fsearch.daemon.zygote import Zygote, ZygoteDied
 from fsearch.plan import Plan
 from fsearch.search.board import Difference, Note, Run, Wait, differences
-from fsearch.search.next_step import build_standing, next_preparation, next_step, standing_of
+from fsearch.search.next_step import Done, build_standing, next_preparation, next_step, standing_of
 from fsearch.search.outcomes import CLASSES, Open
 from fsearch.search.rows import Attempt, AttemptSpec
 from fsearch.store import Store
@@ -155,10 +155,8 @@ class Daemon:
             return "running"
         waits: list[Wait] = []
         for plan in self.plans:
-            step = next_step(plan, self.known.facts, self.known.record, time.monotonic())
-            while isinstance(step, Note):
+            while isinstance(step := self._next_step(plan), Note):
                 self._note(step)
-                step = next_step(plan, self.known.facts, self.known.record, time.monotonic())
             if isinstance(step, Run):
                 self._start(step)
                 return "running"
@@ -166,6 +164,9 @@ class Daemon:
                 waits.append(step)
         self.waiting = "; ".join(wait.why for wait in waits)
         return "waiting" if waits or self.preparation is not None else "finished"
+
+    def _next_step(self, plan: Plan) -> Run | Note | Wait | Done:
+        return next_step(plan, self.known.facts, self.known.record, time.monotonic())
 
     def _stopped(self) -> bool:
         """Stop what runs; True once nothing does. A second signal does not wait."""
@@ -324,10 +325,11 @@ class Daemon:
                 self.zygote.end()
                 if killed == 2 or self.zygote.process.returncode >= 0:
                     raise
-                self.zygote = Zygote(self.zygote.kernel_cache, self.zygote.log)
+                self.zygote = self.zygote.successor()
 
     def _new_zygote(self) -> None:
-        self.zygote = Zygote(self.zygote.kernel_cache, self.zygote.log)
+        """A new zygote in the place of one that has ended, with the kernel if it is built by now."""
+        self.zygote = self.zygote.successor()
         self._wait_for_zygote()
 
     def _log(self, spec: AttemptSpec, try_number: int) -> Path:

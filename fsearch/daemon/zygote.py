@@ -46,6 +46,10 @@ class Zygote:
         self._answers: list[dict[str, Any]] = []
         self._open = True
 
+    def successor(self) -> Zygote:
+        """A new one like it."""
+        return Zygote(self.kernel_cache, self.log)
+
     @property
     def alive(self) -> bool:
         return self._open and self.process.poll() is None
