@@ -20,21 +20,23 @@ def not_available(plan: Plan, announced_tasks: Collection[str]) -> list[Problem]
 
     if plan.model.checkpoint is not None:
         note(("model", "checkpoint"), "training from a checkpoint; use `init`")
-    where: Path
+
+    def written(*paths: Path) -> Path:
+        """The first of the places where a value may be written that has one; the last is taken as given."""
+        return next((path for path in paths[:-1] if path in source.values), paths[-1])
+
     for index, entry in enumerate(plan.entries):
         path: Path = ("tasks", index)
         if entry.task in announced_tasks:
             note((*path, "task"), f"the task {entry.task}")
         for at, batch in enumerate(entry.batch):
             if isinstance(batch, Largest):
-                where = (*path, "batch", at) if (*path, "batch", at) in source.values else (*path, "batch")
+                where = written((*path, "batch", at), (*path, "batch"))
                 note(where, "finding the largest batch; give a number")
         if entry.recipe.precision != "fp32":
-            own_precision: Path = (*path, "train", "precision")
-            at_precision = own_precision if own_precision in source.values else ("train", "precision")
-            note(at_precision, f"precision {entry.recipe.precision}; use fp32")
-        own: Path = (*path, "variants")
-        at_variants: Path = own if own in source.values else ("variants",)
+            where = written((*path, "train", "precision"), ("train", "precision"))
+            note(where, f"precision {entry.recipe.precision}; use fp32")
+        at_variants = written((*path, "variants"), ("variants",))
         for number, variant in enumerate(entry.variants):
             reason = _variant_reason(variant)
             if reason:
