@@ -4,7 +4,7 @@ from fsearch.plan.availability import not_available
 from fsearch.plan.expand import Search, expand
 from fsearch.plan.parse import Entry, Plan, parse
 from fsearch.plan.schema import Claim, Largest, Limits, Screen, Stage
-from fsearch.plan.variant import BASELINE, Variant, canonical, noop_reason
+from fsearch.plan.variant import BASELINE, Variant, canonical, noop_reason, sort_out
 from fsearch.plan.yaml_source import PlanError, Problem
 
 __all__ = [
@@ -25,4 +25,5 @@ __all__ = [
     "noop_reason",
     "not_available",
     "parse",
+    "sort_out",
 ]

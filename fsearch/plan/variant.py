@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -161,3 +163,25 @@ def noop_reason(variant: Variant, n_layer: int) -> str | None:
     if variant.layer_start >= n_layer:
         return f"it starts at layer {variant.layer_start}, but the model's last layer is {n_layer - 1}"
     return "its factor is zero in every layer"
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What becomes of a variant in a model before anything is trained; neither of both: it is trained."""
+
+    variant: Variant
+    noop: str | None  # why it cannot differ from the baseline
+    same_as: str | None  # the earlier variant with the same canonical form
+
+
+def sort_out(variants: Iterable[Variant], n_layer: int) -> list[Sorted]:
+    """Static no-ops and coinciding variants of a plan, in its order."""
+    first_with: dict[str, str] = {}
+    found = []
+    for variant in variants:
+        noop = noop_reason(variant, n_layer)
+        name = (
+            variant.name if noop else first_with.setdefault(repr(canonical(variant, n_layer)), variant.name)
+        )
+        found.append(Sorted(variant, noop, None if name == variant.name else name))
+    return found

@@ -19,6 +19,11 @@ def confirm_seeds(stage: Stage) -> range:
     return range(1, (stage.seeds or 0) + 1)
 
 
+def noise_floor_seeds(search: Search) -> range:
+    """Further seeds of the first stage's baseline; as far as they go, those of the confirmation."""
+    return range(1, (search.screen.noise_floor_seeds if search.screen else 0) + 1)
+
+
 def search_key(search: Search) -> str:
     """What all attempts of a search share."""
     return digest(_shared(search))

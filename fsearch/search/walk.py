@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fsearch.plan import Claim, Limits, Search, Stage, canonical, noop_reason
+from fsearch.plan import Claim, Limits, Search, Stage, sort_out
 from fsearch.search.board import Board, Note, Pair, Record, Run, Screened, Step, VariantBoard, Wait
 from fsearch.search.outcomes import Closed, standing
 from fsearch.search.rows import Attempt, AttemptSpec
@@ -19,6 +19,7 @@ from fsearch.search.specs import (
     confirm_seeds,
     given_batch,
     micro_batches,
+    noise_floor_seeds,
     noop_spec,
     probe_spec,
     stage_spec,
@@ -80,19 +81,11 @@ class _Walker:
 
     def _name_variants(self) -> None:
         """Static no-ops are written down untrained; variants with one canonical form are merged."""
-        n_layer = self.search.n_layer or 0
-        first_with: dict[str, str] = {}
-        for variant in self.search.variants:
-            entry = VariantBoard(variant)
+        for found in sort_out(self.search.variants, self.search.n_layer or 0):
+            entry = VariantBoard(found.variant, same_as=found.same_as)
             self.board.variants.append(entry)
-            reason = noop_reason(variant, n_layer)
-            form = repr(canonical(variant, n_layer))
-            if reason:
-                entry.exit, entry.reason = "noop", f"{reason}; not trained"
-            elif form in first_with:
-                entry.same_as = first_with[form]
-            else:
-                first_with[form] = variant.name
+            if found.noop:
+                entry.exit, entry.reason = "noop", f"{found.noop}; not trained"
         for entry in self.board.variants:
             if entry.exit == "noop":
                 spec = noop_spec(self.search, self.search.stages[0], entry.variant, given_batch(self.search))
@@ -125,16 +118,17 @@ class _Walker:
                 continue
             difference = d_acc(row, baseline)
             decision = decide(difference, prune_below)
-            entry.screens.append(Screened(stage.name, row, baseline, difference, decision))
+            screened = Screened(stage.name, row, baseline, difference, decision)
+            entry.screens.append(screened)
             if decision == "prune":
                 entry.exit = "pruned"
-                entry.reason = "an exact tie with its baseline" if difference == 0.0 else ""
+                entry.reason = "an exact tie with its baseline" if screened.tie else ""
 
     def _noise_floor(self, stage: Stage, baseline: Attempt) -> None:
         """The quick baseline on the seeds of the confirmation; one that fails is left out of the spread."""
         assert self.search.screen is not None
         scores = [baseline.score]
-        for seed in range(1, self.search.screen.noise_floor_seeds + 1):
+        for seed in noise_floor_seeds(self.search):
             closed = self._ask(stage_spec(self.search, stage, None, seed, self._micro_batch))
             if closed.completed:
                 self.board.baselines[stage.name, seed] = closed.last

@@ -6,7 +6,7 @@ import argparse
 
 from rich.text import Text
 
-from fsearch.plan import Plan, Search, canonical, expand, noop_reason
+from fsearch.plan import Plan, Search, expand, sort_out
 from fsearch.ui.counts import at_most, trained_variants
 from fsearch.ui.errors import OK
 from fsearch.ui.layout import columns, console, paragraph, put
@@ -50,17 +50,13 @@ def _search(plan: Plan, search: Search, width: int) -> list[Text]:
     result += columns(rows, "<>><")
     trained = trained_variants(search)
     result += paragraph(f"{len(trained)} variants to train: {', '.join(trained) or 'none'}", width)
-    n_layer = search.n_layer or 0
-    first: dict[str, str] = {}
-    for variant in search.variants:
-        reason = noop_reason(variant, n_layer)
-        form = repr(canonical(variant, n_layer))
-        if reason:
-            result += paragraph(f"no-op, not trained: {variant.name}: {reason}", width, style="yellow")
-        elif form in first:
-            merged = f"merged: {variant.name} is the same as {first[form]} in this model"
+    for found in sort_out(search.variants, search.n_layer or 0):
+        name = found.variant.name
+        if found.noop:
+            result += paragraph(f"no-op, not trained: {name}: {found.noop}", width, style="yellow")
+        elif found.same_as:
+            merged = f"merged: {name} is the same as {found.same_as} in this model"
             result += paragraph(merged, width, style="yellow")
-        first.setdefault(form, variant.name)
     return result
 
 

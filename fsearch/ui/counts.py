@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fsearch.plan import Search, canonical, noop_reason
+from fsearch.plan import Search, sort_out
 from fsearch.search.board import Board
+from fsearch.search.specs import noise_floor_seeds
 from fsearch.ui.rows import Row
 
 
@@ -39,12 +40,8 @@ NOTHING = Count(0, 0, 0, 0, 0)
 
 def trained_variants(search: Search) -> list[str]:
     """The variants that would be trained: neither static no-ops nor the same as an earlier one."""
-    n_layer = search.n_layer or 0
-    forms: dict[str, str] = {}
-    for variant in search.variants:
-        if noop_reason(variant, n_layer) is None:
-            forms.setdefault(repr(canonical(variant, n_layer)), variant.name)
-    return list(forms.values())
+    found = sort_out(search.variants, search.n_layer or 0)
+    return [entry.variant.name for entry in found if not (entry.noop or entry.same_as)]
 
 
 def at_most(search: Search) -> list[int]:
@@ -85,9 +82,8 @@ def _stages(search: Search, variants: list[int]) -> list[int]:
     sizes = []
     for number, stage in enumerate(search.stages):
         if stage is not search.stages[-1]:
-            floor = search.screen.noise_floor_seeds if search.screen and number == 0 else 0
-            seeds = search.stages[-1].seeds or 0
-            sizes.append(variants[number] + 1 + min(floor, seeds))
+            floor = noise_floor_seeds(search) if number == 0 else ()
+            sizes.append(variants[number] + 1 + len(floor))
             continue
         reaching = variants[number]
         if search.screen and search.screen.promote_at_most is not None:

@@ -18,6 +18,7 @@ from fsearch.search.specs import (
     build_spec,
     confirm_seeds,
     given_batch,
+    noise_floor_seeds,
     noop_spec,
     prepare_spec,
     search_key,
@@ -135,6 +136,8 @@ def _seeds(board: Board, stage: Stage) -> Iterator[int]:
     if board.search.screen is not None:
         yield SCREEN_SEED
     yield from confirm_seeds(board.search.stages[-1])
+    if stage is board.search.stages[0]:
+        yield from noise_floor_seeds(board.search)
 
 
 def _row(plan_standing: Standing, place: _Place, tries: list[Attempt]) -> Row:

@@ -16,6 +16,7 @@ from fsearch.search.next_step import Standing, facts_as_recorded, standing_of
 from fsearch.search.rows import Attempt, DataFact
 from fsearch.search.specs import search_data_key, search_key
 from fsearch.search.statistics import paired_t
+from fsearch.search.walk import unmerged
 from fsearch.store import Reader
 from fsearch.ui.counts import Count, count
 from fsearch.ui.rows import Row, rows_of
@@ -191,7 +192,7 @@ class Snapshot:
             prune_below=search.screen.prune_below if search.screen else None,
             false_keep=board.card.false_keep if board.card else None,
             false_prune=board.card.false_prune if board.card else None,
-            variants=tuple(_variant(standing, board, entry) for entry in _entries(board)),
+            variants=tuple(_variant(standing, board, entry.variant.name) for entry in _entries(board)),
             count=counted,
             superseded=sum(row.superseded for row in rows),
         )
@@ -201,15 +202,15 @@ def _entries(board: Board) -> list[VariantBoard]:
     return board.variants or [VariantBoard(variant) for variant in board.search.variants]
 
 
-def _variant(standing: Standing, board: Board, entry: VariantBoard) -> VariantView:
-    own = next((other for other in board.variants if other.variant.name == entry.same_as), entry)
+def _variant(standing: Standing, board: Board, name: str) -> VariantView:
+    own = unmerged(_entries(board), name)
     differences = [pair.difference for pair in own.pairs]
     verdict = standing.verdicts.get((board.search.index, own.variant.name))
     paired = paired_t(differences) if len(differences) > 1 else None
     mean = paired.mean if paired else (differences[0] if differences else None)
     return VariantView(
-        name=entry.variant.name,
-        same_as=entry.same_as,
+        name=name,
+        same_as=None if own.variant.name == name else own.variant.name,
         screens=tuple(
             ScreenView(
                 stage=screened.stage,
