@@ -1,18 +1,17 @@
-// The torch operators over the kernel: allocation, threads, choice of instruction set, gradients.
+// The torch operators over the kernel, their gradients, and their implementation on a CPU: allocation, threads, choice
+// of instruction set. The implementation on a GPU is in binding_cuda.cpp.
 //
 //   fsearch::wkv7            what users call, differentiable
 //   fsearch::wkv7_forward    one pass; absent outputs are empty tensors [0]
 //   fsearch::wkv7_backward   its gradient
 //   fsearch::backend         name of the instruction set in use
-//
-// Shapes, dtypes and ranges are checked, in words, by the Python front; here only what keeps memory safe.
-// Narrow headers on purpose: torch/extension.h alone takes half a minute to compile.
+//   fsearch::has_cuda        whether the CUDA kernels are in this library
+
+#include "binding.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -20,6 +19,11 @@
 
 namespace {
 
+using binding::BackwardResults;
+using binding::Call;
+using binding::ForwardResults;
+using binding::output;
+using binding::pointer;
 using at::Tensor;
 using std::optional;
 using torch::autograd::AutogradContext;
@@ -56,41 +60,19 @@ const wkv7::Kernels<scalar>& kernels() {
     return wkv7::generic::doubles;
 }
 
-void check(const char* name, const Tensor& x, at::IntArrayRef sizes, at::ScalarType type) {
-  TORCH_CHECK_VALUE(x.sizes() == sizes && x.device().is_cpu(), name, " must be a CPU tensor of the shape ", sizes);
-  TORCH_CHECK_TYPE(x.scalar_type() == type, name, " must be ", type, ", not ", x.scalar_type());
-}
-
-// The tensors of one call, checked and contiguous: they must outlive the pointers taken from them.
-struct Arguments {
-  Tensor r, w, k, v, a, b;
-  optional<Tensor> s0, p;
-  int64_t B, T, H, N;
-  bool sigmoid;
-
-  Arguments(const Tensor& r_, const Tensor& w_, const Tensor& k_, const Tensor& v_, const Tensor& a_, const Tensor& b_,
-            const optional<Tensor>& s0_, const optional<Tensor>& p_, bool sigmoid_)
-      : r(r_.contiguous()), w(w_.contiguous()), k(k_.contiguous()), v(v_.contiguous()), a(a_.contiguous()),
-        b(b_.contiguous()), sigmoid(sigmoid_) {
-    TORCH_CHECK_VALUE(r.dim() == 4 && r.numel() > 0, "r must have the shape [B,T,H,N], none of them 0");
-    B = r.size(0), T = r.size(1), H = r.size(2), N = r.size(3);
-    check("w", w, r.sizes(), r.scalar_type());
-    check("k", k, r.sizes(), r.scalar_type());
-    check("v", v, r.sizes(), r.scalar_type());
-    check("a", a, r.sizes(), r.scalar_type());
-    check("b", b, r.sizes(), r.scalar_type());
-    if (s0_) {
-      check("s0", *s0_, {B, H, N, N}, r.scalar_type());
-      s0 = s0_->contiguous();
-    }
-    if (p_) {
-      p = p_->to(at::kLong).contiguous();
-      check("p", *p, {B}, at::kLong);
+// The tensors of a call as the kernel takes them, contiguous and in the type it computes in. They must outlive the
+// pointers taken from them.
+struct CpuCall : Call {
+  template <class... Arguments>
+  explicit CpuCall(const Arguments&... arguments) : Call(arguments...) {
+    for (Tensor* x : {&r, &w, &k, &v, &a, &b}) *x = x->to(state_type).contiguous();
+    if (s0) s0 = s0->contiguous();
+    if (p) p = p->to(at::kLong).contiguous();
+    for (int64_t i = 0; p && i < B; ++i) {
+      const int64_t count = p->const_data_ptr<int64_t>()[i];
+      TORCH_CHECK_VALUE(0 <= count && count <= T, "p must lie between 0 and T = ", T, ", it holds ", count);
     }
   }
-
-  Tensor states() const { return at::empty({B, H, N, N}, r.options()); }
-  Tensor nothing() const { return at::empty({0}, r.options()); }
 
   template <class scalar>
   wkv7::Inputs<scalar> inputs() const {
@@ -103,8 +85,14 @@ struct Arguments {
             v.const_data_ptr<scalar>(),
             a.const_data_ptr<scalar>(),
             b.const_data_ptr<scalar>(),
-            s0 ? s0->const_data_ptr<scalar>() : nullptr,
-            p ? p->const_data_ptr<int64_t>() : nullptr};
+            pointer<scalar>(s0),
+            pointer<int64_t>(p)};
+  }
+
+  // Calls use(scalar{}) with the type the kernel computes in.
+  template <class Use>
+  void with_type(const Use& use) const {
+    state_type == at::kFloat ? use(float{}) : use(double{});
   }
 
   // Calls run(begin, end) for ranges that together are all heads; false from any call means there is no such N.
@@ -117,67 +105,54 @@ struct Arguments {
   }
 };
 
-// Calls use(scalar{}) with the tensor's element type.
-template <class Use>
-void with_type(const Tensor& x, const Use& use) {
-  TORCH_CHECK_TYPE(x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble,
-                   "r must be float32 or float64, not ", x.scalar_type());
-  x.scalar_type() == at::kFloat ? use(float{}) : use(double{});
-}
-
-template <class scalar>
-scalar* pointer(const Tensor& x) {  // null for the empty tensor that stands for an absent one
-  return x.numel() ? x.mutable_data_ptr<scalar>() : nullptr;
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor> forward(const Tensor& r, const Tensor& w, const Tensor& k, const Tensor& v,
-                                                   const Tensor& a, const Tensor& b, const optional<Tensor>& s0,
-                                                   const optional<Tensor>& p, bool sigmoid, bool return_final,
-                                                   bool save_checkpoints) {
-  const Arguments args(r, w, k, v, a, b, s0, p, sigmoid);
-  const Tensor y = at::empty(args.r.sizes(), args.r.options());
-  const Tensor cap = p ? args.states() : args.nothing();
-  const Tensor final_state = return_final ? args.states() : args.nothing();
-  const int64_t saved = save_checkpoints ? wkv7::num_checkpoints(args.T) : 0;
-  const Tensor checkpoints = at::empty({args.B * args.H, saved, args.N, args.N}, args.r.options());
-  with_type(r, [&](auto zero) {
+ForwardResults forward(const Tensor& r, const Tensor& w, const Tensor& k, const Tensor& v, const Tensor& a,
+                       const Tensor& b, const optional<Tensor>& s0, const optional<Tensor>& p, bool sigmoid,
+                       bool return_final, bool save_checkpoints) {
+  const CpuCall call(r, w, k, v, a, b, s0, p, sigmoid);
+  const Tensor y = call.states(call.r.sizes());
+  const Tensor cap = p ? call.states() : call.nothing();
+  const Tensor final_state = return_final ? call.states() : call.nothing();
+  const int64_t saved = save_checkpoints ? wkv7::num_checkpoints(call.T) : 0;
+  const Tensor checkpoints = call.states({call.B * call.H, saved, call.N, call.N});
+  call.with_type([&](auto zero) {
     using scalar = decltype(zero);
-    const auto in = args.inputs<scalar>();
-    const wkv7::Outputs<scalar> out = {pointer<scalar>(y), pointer<scalar>(cap), pointer<scalar>(final_state),
-                                       pointer<scalar>(checkpoints)};
-    args.over_heads([&](int64_t begin, int64_t end) { return kernels<scalar>().forward(args.N, in, out, begin, end); });
+    const auto in = call.inputs<scalar>();
+    const wkv7::Outputs<scalar> out = {output<scalar>(y), output<scalar>(cap), output<scalar>(final_state),
+                                       output<scalar>(checkpoints)};
+    call.over_heads([&](int64_t begin, int64_t end) { return kernels<scalar>().forward(call.N, in, out, begin, end); });
   });
-  return {y, cap, final_state, checkpoints};
+  return {y.to(r.scalar_type()), cap, final_state, checkpoints};
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> backward(
-    const optional<Tensor>& dy, const optional<Tensor>& dcap, const optional<Tensor>& dfinal, const Tensor& r,
-    const Tensor& w, const Tensor& k, const Tensor& v, const Tensor& a, const Tensor& b, const optional<Tensor>& s0,
-    const optional<Tensor>& p, const Tensor& checkpoints, bool sigmoid, bool need_ds0) {
-  const Arguments args(r, w, k, v, a, b, s0, p, sigmoid);
-  const at::ScalarType type = args.r.scalar_type();
-  const auto given = [&](const char* name, const optional<Tensor>& x, at::IntArrayRef sizes) {
-    if (!x) return args.nothing();
-    check(name, *x, sizes, type);
-    return x->contiguous();
+BackwardResults backward(const optional<Tensor>& dy, const optional<Tensor>& dcap, const optional<Tensor>& dfinal,
+                         const Tensor& r, const Tensor& w, const Tensor& k, const Tensor& v, const Tensor& a,
+                         const Tensor& b, const optional<Tensor>& s0, const optional<Tensor>& p,
+                         const Tensor& checkpoints, bool sigmoid, bool need_ds0) {
+  const CpuCall call(r, w, k, v, a, b, s0, p, sigmoid);
+  const auto given = [&](const char* name, const optional<Tensor>& x, at::IntArrayRef sizes, at::ScalarType type) {
+    if (!x) return optional<Tensor>();
+    call.check(name, *x, sizes, type);
+    return optional<Tensor>(x->to(call.state_type).contiguous());
   };
-  const std::vector<int64_t> state = {args.B, args.H, args.N, args.N};
-  const Tensor dy_ = given("dy", dy, args.r.sizes()), dcap_ = given("dcap", dcap, state),
-               dfinal_ = given("dfinal", dfinal, state);
-  check("checkpoints", checkpoints, {args.B * args.H, wkv7::num_checkpoints(args.T), args.N, args.N}, type);
-  const auto like_r = [&] { return at::empty(args.r.sizes(), args.r.options()); };
+  const auto dy_ = given("dy", dy, r.sizes(), r.scalar_type());
+  const auto dcap_ = given("dcap", dcap, call.state_sizes(), call.state_type);
+  const auto dfinal_ = given("dfinal", dfinal, call.state_sizes(), call.state_type);
+  call.check("checkpoints", checkpoints, {call.B * call.H, wkv7::num_checkpoints(call.T), call.N, call.N},
+             call.state_type);
+  const auto like_r = [&] { return call.states(call.r.sizes()); };
   const Tensor dr = like_r(), dw = like_r(), dk = like_r(), dv = like_r(), da = like_r(), db = like_r();
-  const Tensor ds0 = need_ds0 ? args.states() : args.nothing();
-  with_type(r, [&](auto zero) {
+  const Tensor ds0 = need_ds0 ? call.states() : call.nothing();
+  call.with_type([&](auto zero) {
     using scalar = decltype(zero);
-    const auto in = args.inputs<scalar>();
+    const auto in = call.inputs<scalar>();
     const wkv7::Gradients<scalar> out = {
-        pointer<scalar>(dy_), pointer<scalar>(dcap_), pointer<scalar>(dfinal_), pointer<scalar>(checkpoints),
-        pointer<scalar>(dr),  pointer<scalar>(dw),    pointer<scalar>(dk),      pointer<scalar>(dv),
-        pointer<scalar>(da),  pointer<scalar>(db),    pointer<scalar>(ds0)};
-    args.over_heads([&](int64_t begin, int64_t end) { return kernels<scalar>().backward(args.N, in, out, begin, end); });
+        pointer<scalar>(dy_), pointer<scalar>(dcap_), pointer<scalar>(dfinal_), output<scalar>(checkpoints),
+        output<scalar>(dr),   output<scalar>(dw),     output<scalar>(dk),       output<scalar>(dv),
+        output<scalar>(da),   output<scalar>(db),     output<scalar>(ds0)};
+    call.over_heads([&](int64_t begin, int64_t end) { return kernels<scalar>().backward(call.N, in, out, begin, end); });
   });
-  return {dr, dw, dk, dv, da, db, ds0};
+  const at::ScalarType type = r.scalar_type();
+  return {dr.to(type), dw.to(w.scalar_type()), dk.to(type), dv.to(type), da.to(type), db.to(type), ds0};
 }
 
 // Through the dispatcher, so that fake tensors find their own implementations.
@@ -258,6 +233,11 @@ Results with_gradient(const Tensor& r, const Tensor& w, const Tensor& k, const T
 
 TORCH_LIBRARY(fsearch, m) {
   m.def("backend() -> str", [] { return backend(); });
+#ifdef FSEARCH_CUDA
+  m.def("has_cuda() -> bool", [] { return true; });
+#else
+  m.def("has_cuda() -> bool", [] { return false; });
+#endif
   m.def(
       "wkv7(Tensor r, Tensor w, Tensor k, Tensor v, Tensor a, Tensor b, Tensor? s0, Tensor? p, bool sigmoid, "
       "bool return_final) -> (Tensor, Tensor?, Tensor?)");
@@ -271,9 +251,10 @@ TORCH_LIBRARY(fsearch, m) {
 }
 
 TORCH_LIBRARY_IMPL(fsearch, CPU, m) {
-  m.impl("wkv7", without_gradient);
   m.impl("wkv7_forward", forward);
   m.impl("wkv7_backward", backward);
 }
+
+TORCH_LIBRARY_IMPL(fsearch, CompositeExplicitAutograd, m) { m.impl("wkv7", without_gradient); }
 
 TORCH_LIBRARY_IMPL(fsearch, Autograd, m) { m.impl("wkv7", with_gradient); }

@@ -1,9 +1,9 @@
 // The decay of the WKV7 operator and its derivative, for any value type: a scalar, or a vector of lanes.
-// What depends on the target (the exponential) is passed in, so that host and device share the formulas.
+// What depends on the target (the exponential) is passed in, so that CPU and GPU share the formulas.
 #pragma once
 
 #if defined(__CUDACC__)
-#define WKV7_INLINE __host__ __device__ __forceinline__
+#define WKV7_INLINE __device__ __forceinline__
 #else
 #define WKV7_INLINE inline __attribute__((always_inline))
 #endif

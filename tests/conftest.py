@@ -10,13 +10,16 @@ import pytest
 
 @pytest.fixture(scope="session")
 def kernel_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled kernel, built once and loaded into this process.
+    """The compiled kernel, built once and loaded into this process; with CUDA kernels where there is a GPU.
 
     FSEARCH_KERNEL_CACHE names a folder to keep it in between runs of the tests.
     """
+    import torch
+
     from fsearch.kernels import build, load
 
     named = os.environ.get("FSEARCH_KERNEL_CACHE")
-    library = build.build(Path(named) if named else tmp_path_factory.mktemp("kernels")).library
+    cache = Path(named) if named else tmp_path_factory.mktemp("kernels")
+    library = build.build(cache, cuda=build.native_targets() if torch.cuda.is_available() else ()).library
     load(library)
     return library

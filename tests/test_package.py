@@ -24,9 +24,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_carries_sources_plans_and_migrations(wheel: Path) -> None:
-    """The kernel's C++, the plans and the record's migrations are package data."""
+    """The kernel's C++ and CUDA, the plans and the record's migrations are package data."""
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"fsearch/csrc/wkv7_cpu.cpp", "fsearch/csrc/binding.cpp", "fsearch/plans/demo.yaml"} <= set(names)
+    sources = {f"fsearch/csrc/{path.name}" for path in (ROOT / "csrc").iterdir()}
+    assert {Path(name).suffix for name in sources} == {".cpp", ".h", ".cu"}
+    assert {*sources, "fsearch/plans/demo.yaml"} <= set(names)
     migrations = {path.name for path in (ROOT / "fsearch/store/migrations").glob("*.py")}
     assert {f"fsearch/store/migrations/{name}" for name in migrations} <= set(names)
     assert not [name for name in names if "tests" in name or "__pycache__" in name]

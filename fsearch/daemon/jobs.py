@@ -66,9 +66,9 @@ def prepare_job(spec: AttemptSpec, cache: Path) -> dict[str, Any]:
     }
 
 
-def build_job(cache: Path) -> dict[str, Any]:
-    """The job of a kernel build."""
-    return {"kind": "build", "cache": str(cache)}
+def build_job(cache: Path, device: str) -> dict[str, Any]:
+    """The job of a kernel build for a device."""
+    return {"kind": "build", "cache": str(cache), "device": device}
 
 
 def checkpoint_path(state: Path, spec: AttemptSpec) -> Path:

@@ -25,6 +25,9 @@ class Listener(Protocol):
     ) -> None:
         """The attempt that trains has made progress."""
 
+    def doing(self, spec: AttemptSpec, what: str) -> None:
+        """The attempt, which has no steps (a build), says in a few words how far it is."""
+
     def attempt_ended(self, attempt: Attempt, difference: Difference | None) -> None:
         """A row is written; `difference` is its matched comparison, where it has one."""
 

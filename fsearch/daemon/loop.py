@@ -96,12 +96,11 @@ class Daemon:
     def _read_messages(self) -> None:
         for child in self._children():
             for message in child.read():
-                if (
-                    message.get("type") == "progress"
-                    and child is self.worker
-                    and child.attempt
-                    and "step" in message
-                ):
+                if message.get("type") != "progress" or child is not self.worker or not child.attempt:
+                    continue
+                if "doing" in message:
+                    self.listener.doing(child.attempt.spec, message["doing"])
+                elif "step" in message:
                     self.listener.progress(
                         child.attempt.spec,
                         message["step"],
@@ -201,9 +200,8 @@ class Daemon:
     def _start(self, run: Run) -> None:
         role = run.spec.role
         if role == "build":
-            child = spawn(
-                "build", build_job(self.state / "cache" / "kernel"), self._log(run.spec, run.try_number)
-            )
+            job = build_job(self.state / "cache" / "kernel", self.device)
+            child = spawn("build", job, self._log(run.spec, run.try_number))
             fingerprint = self.known.facts.environment
         else:
             data = self.known.data_of(run.spec)
@@ -349,7 +347,7 @@ class Daemon:
         name = _name(spec)
         if "step" in progress:
             return f"{name}: step {progress['step']} of {progress['steps']}"
-        return f"{name}: {self.worker.ending.phase}"
+        return f"{name}: {progress.get('doing', self.worker.ending.phase)}"
 
 
 def new_daemon_id() -> str:

@@ -1,12 +1,14 @@
-"""The WKV7 operator with Future-Seed capture: a compiled kernel, its build, and a portable fallback.
+"""The WKV7 operator with Future-Seed capture, and what makes a seed of a captured state.
 
-`load(build.build(cache).library)` makes `wkv7_fs` run the compiled kernel; without it the portable form runs.
+Compiled kernels, their build, and portable fallbacks:
+`load(build.build(cache).library)` makes both run the compiled kernels; without it the portable forms run.
 """
 
 from __future__ import annotations
 
 from . import build
+from .future_seed import future_seed
 from .library import backend, is_loaded, load, use
 from .operator import HEAD_SIZES, wkv7_fs
 
-__all__ = ["HEAD_SIZES", "backend", "build", "is_loaded", "load", "use", "wkv7_fs"]
+__all__ = ["HEAD_SIZES", "backend", "build", "future_seed", "is_loaded", "load", "use", "wkv7_fs"]

@@ -1,59 +1,48 @@
-"""Building the compiled kernel from csrc: once per source, torch, compiler and machine type.
+"""Building the compiled kernel from csrc: once per source, torch, compilers, GPU targets and machine type.
 
-`torch.utils.cpp_extension` says where torch's headers and libraries are, and ninja builds. Its `load` is not
-used: it has one set of flags for all sources, loads what it built, and its lock is a file that outlives a
-killed build and blocks every later one. Here the lock is a flock, which dies with its holder; each build
-works in a fresh folder, and the finished library enters the cache by a rename, whole or not at all.
+The lock is a flock, which dies with its holder; each build works in a fresh folder, and the finished library
+enters the cache by a rename, whole or not at all.
 
-Nothing is loaded here (see `fsearch.kernels.load`), and importing this module is cheap: cpp_extension is
-imported only by an actual build.
+Nothing is loaded here (see `fsearch.kernels.load`), and importing this module is cheap.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import platform
 import shlex
 import shutil
-import signal
-import subprocess
-import sysconfig
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from fsearch.system.process import die_with_parent
+from .compilation import Deadline, Progress, compile_library, no_space
+from .toolchain import KernelBuildError, Toolchain, find_toolchain, native_targets
 
-# Instruction set -> register width in bytes and compiler flags. The AVX-512 flags are what PyTorch demands of
-# a machine before it reports that capability, which is what the binding chooses by.
-_X86 = {
-    "avx512": (64, "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma"),
-    "avx2": (32, "-mavx2 -mfma"),
-}
-_GENERIC = {"generic": (16, "")}
+__all__ = ["Built", "KernelBuildError", "build", "csrc_dir", "find", "native_targets"]
 
-
-class KernelBuildError(Exception):
-    """The kernel could not be built: `reason` is a sentence for a person, `detail` the compiler's words."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class Built:
-    """A built library, and what `fsearch.kernels.backend` will be on this machine once it is loaded."""
+    """A built library.
+
+    `backend` is what `fsearch.kernels.backend` will be once it is loaded: of the GPU if the library was built
+    for one, else of this machine's CPU.
+    """
 
     library: Path
     backend: str
+    cuda: tuple[str, ...]  # the GPU targets that it has CUDA kernels for
 
 
 def csrc_dir() -> Path:
@@ -63,121 +52,73 @@ def csrc_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "csrc"
 
 
-def find(cache: Path) -> Path | None:
-    """The library that `build(cache)` would return, if it is already there.
+def find(cache: Path, *, cuda: Sequence[str] = ()) -> Path | None:
+    """The library that `build` with these arguments would return, if it is already there.
 
     Raises KernelBuildError if there is no working compiler: a library's name depends on it.
     """
-    library = _library_path(cache, _compiler())
+    library = _library_path(cache, find_toolchain(cuda))
     return library if library.is_file() else None
 
 
-def build(cache: Path) -> Built:
+def build(
+    cache: Path, *, cuda: Sequence[str] = (), deadline_s: float = 900.0, progress: Progress | None = None
+) -> Built:
     """Build the library into the folder `cache` (created if missing) or return the one already there.
 
     Callers in several processes wait for one another; a killed one leaves nothing that stops the next.
-    Raises KernelBuildError if a compiler or ninja is missing or the compilation fails.
+
+    Args:
+        cuda: nvcc targets such as "sm_90"; without any, the library has no CUDA kernels.
+        deadline_s: the most it may take, waiting for others included.
+        progress: called with a few words each time something is done, about ten times in all.
+
+    Raises KernelBuildError if a compiler or ninja is missing, a compilation fails, the folder cannot be
+    written or the deadline passes. What `progress` raises ends the build and its compilers.
     """
-    compiler = _compiler()
-    library = _library_path(cache, compiler)
+    toolchain = find_toolchain(cuda)
+    library = _library_path(cache, toolchain)
+    deadline = Deadline(deadline_s)
     if not library.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        with _lock(library.with_suffix(".lock")):
-            if not library.is_file():
-                _build_at(library, compiler)
-    return Built(library, _backend())
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with _lock(library.with_suffix(".lock"), deadline, progress or _silent):
+                if not library.is_file():
+                    _build_at(library, toolchain, deadline, progress or _silent)
+        except BrokenPipeError:  # nobody listens to the progress any more
+            raise
+        except OSError as error:
+            raise KernelBuildError(_about_the_folder(cache, error)) from error
+    return Built(library, "cuda1" if toolchain.targets else _cpu_backend(), toolchain.targets)
 
 
-def _build_at(library: Path, compiler: list[str]) -> None:
+def _silent(line: str) -> None:
+    pass
+
+
+def _build_at(library: Path, toolchain: Toolchain, deadline: Deadline, progress: Progress) -> None:
     """Compile and link `library`; the caller holds its lock."""
     prefix = f"{library.stem}-building-"
     for left_by_a_killed_build in library.parent.glob(prefix + "*"):
         shutil.rmtree(left_by_a_killed_build, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=prefix, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        (folder / "build.ninja").write_text(_ninja_file(compiler))
-        ninja = shutil.which("ninja") or shutil.which("ninja", path=str(_environment_bin()))
-        if ninja is None:
-            raise KernelBuildError("ninja was not found: install it (pip install ninja) to build the kernel")
-        parent = os.getpid()
-        run = subprocess.run(
-            [ninja],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            # ninja stops its compilers when it is asked to end, and could not if it were killed.
-            preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),
-        )
-        if run.returncode != 0:
-            raise KernelBuildError(
-                f"{compiler[0]} could not compile the kernel in {csrc_dir()}: it takes a C++20 compiler "
-                f"(g++ 11 or newer); the compiler's own words follow in the log",
-                detail=run.stdout + run.stderr,
-            )
-        os.replace(folder / "kernel.so", library)
+        os.replace(compile_library(Path(name), csrc_dir(), toolchain, deadline, progress), library)
 
 
-def _ninja_file(compiler: list[str]) -> str:
-    from torch.utils import cpp_extension
-
-    csrc = csrc_dir()
-    includes = " ".join(f"-isystem {_escaped(path)}" for path in cpp_extension.include_paths())
-    libraries = cpp_extension.library_paths()
-    links = " ".join(f"-L{_escaped(path)} -Wl,-rpath,{_escaped(path)}" for path in libraries)
-    lines = [
-        f"cxx = {' '.join(map(_escaped, compiler))}",
-        # Contraction into fused multiply-adds is wanted; -ffast-math is not: it would void NaNs.
-        "flags = -std=c++20 -O3 -fPIC -fvisibility=hidden -ffp-contract=fast -Wall",
-        "rule compile",
-        "  command = $cxx $flags $more -MMD -MF $out.d -c $in -o $out",
-        "  depfile = $out.d",
-        "rule link",
-        "  command = $cxx -shared $in -o $out $links",
-        f"build binding.o: compile {_escaped(csrc / 'binding.cpp')}",
-        f"  more = -fopenmp {includes}",
-    ]
-    targets = _GENERIC | (_X86 if platform.machine() == "x86_64" else {})
-    for isa, (vector_bytes, flags) in targets.items():
-        lines += [
-            f"build {isa}.o: compile {_escaped(csrc / 'wkv7_cpu.cpp')}",
-            f"  more = {flags} -DWKV7_ISA={isa} -DWKV7_VECTOR_BYTES={vector_bytes}",
-        ]
-    objects = " ".join(f"{isa}.o" for isa in targets)
-    lines += [
-        f"build kernel.so: link binding.o {objects}",
-        f"  links = {links} -ltorch -ltorch_cpu -lc10 -fopenmp -Wl,-z,defs",
-    ]
-    return "\n".join(lines) + "\n"
+def _about_the_folder(cache: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return no_space(cache)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{cache} may not be written ({error.strerror}), the kernel is built there: make it writable"
+    return f"the kernel cannot be built in {cache}: {error}"
 
 
-def _escaped(path: Path | str) -> str:
-    """A word of a shell command inside a ninja file."""
-    return shlex.quote(str(path)).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
-
-
-def _compiler() -> list[str]:
-    """The C++ compiler's command: $CXX, else g++, else c++. Raises KernelBuildError if there is none."""
-    asked = os.environ.get("CXX")
-    for command in [shlex.split(asked)] if asked else [["g++"], ["c++"]]:
-        if command and shutil.which(command[0]):
-            return command
-    missing = f"the C++ compiler {asked!r} that CXX names" if asked else "a C++ compiler"
-    raise KernelBuildError(
-        f"{missing} was not found: install one (Debian, Ubuntu: apt install g++; "
-        f"Fedora: dnf install gcc-c++) or set CXX"
-    )
-
-
-def _library_path(cache: Path, compiler: list[str]) -> Path:
+def _library_path(cache: Path, toolchain: Toolchain) -> Path:
     """Path in `cache` that names everything the library depends on."""
-    asked = [*compiler, "--version"]
-    version = subprocess.run(asked, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if version.returncode != 0:
-        raise KernelBuildError(f"{shlex.join(asked)} failed: install g++ or set CXX", version.stderr)
     digest = hashlib.sha256()
-    flags = Path(__file__).read_text()
-    parts = [torch.__version__, shlex.join(compiler), version.stdout, platform.machine(), flags]
+    recipe = Path(__file__).with_name("compilation.py").read_text()
+    parts = [torch.__version__, shlex.join(toolchain.cxx), toolchain.versions, platform.machine(), recipe]
+    parts += [shlex.join(toolchain.nvcc), *toolchain.targets]
     for source in sorted(csrc_dir().glob("*")):
         parts += [source.name, source.read_text()]
     for part in parts:
@@ -186,21 +127,34 @@ def _library_path(cache: Path, compiler: list[str]) -> Path:
     return cache.resolve() / f"wkv7-{digest.hexdigest()[:16]}.so"
 
 
-def _backend() -> str:
+def _cpu_backend() -> str:
     """What the library will say it is: it follows PyTorch's reading of the machine."""
     return {"AVX512": "cpu-avx512", "AVX2": "cpu-avx2"}.get(
         torch.backends.cpu.get_cpu_capability() if platform.machine() == "x86_64" else "", "cpu-generic"
     )
 
 
-def _environment_bin() -> Path:
-    """Where pip puts the ninja of a virtual environment that was not activated."""
-    return Path(sysconfig.get_path("scripts"))
-
-
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, deadline: Deadline, progress: Progress) -> Iterator[None]:
     """Hold a flock on `path`: the system releases it when its holder dies, however it dies."""
     with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        waited = False
+        while not _locked(file.fileno()):
+            if not waited:
+                progress("waiting for another build of the kernel")
+                waited = True
+            if deadline.left_s() == 0:
+                raise KernelBuildError(
+                    f"another process still builds the kernel after {deadline.limit_s:g} s and holds "
+                    f"{path}: wait for it or end it, then build again"
+                )
+            time.sleep(_POLL_S)
         yield
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

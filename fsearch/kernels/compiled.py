@@ -1,4 +1,4 @@
-"""The compiled operator as Python sees it: the call, and its fake kernels, which know only shapes.
+"""The compiled operators as Python sees them: the calls, and their fake kernels, which know only shapes.
 
 Gradients are in the library itself. The operators exist only once `fsearch.kernels.load` has loaded it.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_CHECKPOINT_EVERY = 32  # as in csrc/wkv7_cpu.h
+# Tokens between two saved states, as in csrc/wkv7_cpu.h and wkv7_cuda.h.
+_CPU_CHECKPOINT_EVERY = 32
+_CUDA_CHECKPOINT_EVERY = 128
 
 
 def wkv7_compiled(
@@ -23,17 +25,33 @@ def wkv7_compiled(
     decay: str,
     return_final: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The operator of `fsearch.kernels.wkv7_fs` on CPU tensors; the arguments must already be valid."""
+    """The operator of `fsearch.kernels.wkv7_fs`, on a device that the library has kernels for.
+
+    The arguments must already be valid.
+    """
     result: tuple[Tensor, Tensor | None, Tensor | None] = torch.ops.fsearch.wkv7.default(
         r, w, k, v, a, b, s0, p, decay == "sigmoid", return_final
     )
     return result
 
 
+def future_seed_compiled(captured: Tensor, gate: Tensor, norm: bool, clip: float | None) -> Tensor:
+    """The operator of `fsearch.kernels.future_seed`, its gate [B,H]; the arguments must already be valid."""
+    result: Tensor = torch.ops.fsearch.future_seed.default(captured, gate, norm, clip)
+    return result
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the states beside tensors r, k, v, a, b of this dtype."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def register() -> None:
     """Declare the fake kernels; once per process, after the library was loaded."""
     torch.library.register_fake("fsearch::wkv7_forward", _fake_forward)
     torch.library.register_fake("fsearch::wkv7_backward", _fake_backward)
+    torch.library.register_fake("fsearch::future_seed", _fake_future_seed)
+    torch.library.register_fake("fsearch::future_seed_backward", _fake_future_seed_backward)
 
 
 def _fake_forward(
@@ -50,12 +68,14 @@ def _fake_forward(
     save_checkpoints: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     B, T, H, N = r.shape
-    saved = (T - 1) // _CHECKPOINT_EVERY if save_checkpoints else 0
+    dtype = state_dtype(r.dtype)
+    on_cuda = r.device.type == "cuda"  # where the state before token 0 is saved as well
+    saved = -(-T // _CUDA_CHECKPOINT_EVERY) if on_cuda else (T - 1) // _CPU_CHECKPOINT_EVERY
     return (
         r.new_empty(r.shape),
-        r.new_empty(0 if p is None else (B, H, N, N)),
-        r.new_empty((B, H, N, N) if return_final else 0),
-        r.new_empty(B * H, saved, N, N),
+        r.new_empty(0 if p is None else (B, H, N, N), dtype=dtype),
+        r.new_empty((B, H, N, N) if return_final else 0, dtype=dtype),
+        r.new_empty(B * H, saved if save_checkpoints else 0, N, N, dtype=dtype),
     )
 
 
@@ -76,5 +96,24 @@ def _fake_backward(
     need_ds0: bool,
 ) -> tuple[Tensor, ...]:
     B, _, H, N = r.shape
-    ds0 = r.new_empty((B, H, N, N) if need_ds0 else 0)
-    return *(r.new_empty(r.shape) for _ in range(6)), ds0
+    ds0 = r.new_empty((B, H, N, N) if need_ds0 else 0, dtype=state_dtype(r.dtype))
+    return *(x.new_empty(x.shape) for x in (r, w, k, v, a, b)), ds0
+
+
+def _fake_future_seed(captured: Tensor, gate: Tensor, norm: bool, clip: float | None) -> Tensor:
+    return captured.new_empty(captured.shape)
+
+
+def _fake_future_seed_backward(
+    dseed: Tensor,
+    captured: Tensor,
+    gate: Tensor,
+    norm: bool,
+    clip: float | None,
+    need_captured: bool,
+    need_gate: bool,
+) -> tuple[Tensor, Tensor]:
+    return (
+        captured.new_empty(captured.shape if need_captured else 0),
+        gate.new_empty(gate.shape if need_gate else 0),
+    )

@@ -13,13 +13,15 @@ import torch
 from . import compiled
 
 FALLBACK = "torch-chunked"
+Implementation = Literal["cpu", "cuda1", "chunked"]
 
 _loaded: Path | None = None
 _forced: Literal["auto", "chunked"] = "auto"
 
 
 def load(path: Path) -> None:
-    """Load the library that `build` made; from then on `wkv7_fs(impl="auto")` uses it on CPU tensors.
+    """Load the library that `build` made; from then on `wkv7_fs(impl="auto")` uses it on the devices it has
+    kernels for.
 
     Loading the same path again does nothing. Raises OSError if it cannot be loaded, and RuntimeError if
     another library is loaded already: one process has one kernel.
@@ -51,13 +53,27 @@ def use(impl: Literal["auto", "chunked"]) -> None:
     _forced = impl
 
 
-def chosen(device: torch.device) -> Literal["cpu", "chunked"]:
-    """The implementation that "auto" stands for on `device`."""
-    return "cpu" if _loaded is not None and _forced == "auto" and device.type == "cpu" else "chunked"
+def has_cuda() -> bool:
+    """Whether a library is loaded that holds the CUDA kernels."""
+    return _loaded is not None and bool(torch.ops.fsearch.has_cuda())
 
 
-def backend() -> str:
-    """What runs CPU tensors: "cpu-avx512", "cpu-avx2", "cpu-generic", or "torch-chunked" for the fallback."""
-    if chosen(torch.device("cpu")) == "chunked":
+def chosen(device: torch.device, dtype: torch.dtype = torch.float32) -> Implementation:
+    """The implementation that "auto" stands for, for tensors of this kind."""
+    if _loaded is None or _forced == "chunked":
+        return "chunked"
+    if device.type == "cpu":
+        return "cpu"
+    if device.type == "cuda" and dtype != torch.float64 and has_cuda():
+        return "cuda1"
+    return "chunked"
+
+
+def backend(device: str = "cpu") -> str:
+    """What runs on a kind of device: "cpu-avx512", "cpu-avx2", "cpu-generic", "cuda1"; "torch-chunked" is the
+    fallback.
+    """
+    implementation = chosen(torch.device(device))
+    if implementation == "chunked":
         return FALLBACK
-    return str(torch.ops.fsearch.backend())
+    return "cuda1" if implementation == "cuda1" else str(torch.ops.fsearch.backend())

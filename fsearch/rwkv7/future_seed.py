@@ -11,7 +11,7 @@ With S the state of layer i-1 after the prompt, one matrix a sample and head, th
     Z = Z * sigmoid(alpha) * m     alpha: one logit a layer, or one a head; m: the layer's fixed multiplier
     Z = clamp(Z, -clip, clip)      if asked
 
-in this order.
+in this order. The last three are `fsearch.kernels.future_seed`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-RMS_FLOOR = 1e-6
+from fsearch.kernels import future_seed
 
 
 class FutureSeed(nn.Module):
@@ -92,9 +92,6 @@ class FutureSeed(nn.Module):
     def seed(self, layer: int, captured: Tensor) -> Tensor:
         """The start state of `layer` from the state captured in the layer below, both [B, H, N, N]."""
         row = self.layers.index(layer)
-        z = captured.detach() if self.detach else captured
-        if self.norm:
-            z = z / z.square().mean(dim=(-2, -1), keepdim=True).sqrt().clamp_min(RMS_FLOOR)
         gate = torch.sigmoid(self.alpha[row]) * self.multipliers[row]
-        z = z * gate.view(-1, 1, 1)
-        return z if self.clip is None else z.clamp(-self.clip, self.clip)
+        source = captured.detach() if self.detach else captured
+        return future_seed(source, gate, norm=self.norm, clip=self.clip)

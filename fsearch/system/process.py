@@ -13,6 +13,7 @@ import signal
 _PR_SET_PDEATHSIG = 1
 # Fields 3, 6 and 22 of /proc/PID/stat, counted from the first one after the command's name.
 _STATE = 0
+_PARENT = 1
 _SESSION = 3
 _START_TIME = 19
 
@@ -58,6 +59,24 @@ def kill_group(pgid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pgid, signal.SIGKILL)
     _kill_session(pgid)
+
+
+def kill_tree(pid: int) -> None:
+    """Kill process `pid`, its children, theirs and so on, whatever groups and sessions they are in.
+
+    Each is stopped before its children are looked up, so that it starts none unseen.
+    """
+    tree, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        tree.append(parent)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(parent, signal.SIGSTOP)
+        everyone = map(int, filter(str.isdigit, os.listdir("/proc")))
+        todo += [one for one in everyone if (fields := _stat(one)) and int(fields[_PARENT]) == parent]
+    for one in tree:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
 
 
 def end_own_session() -> None:

@@ -27,15 +27,16 @@ def run(job: Job, channel: Channel) -> None:
 
     began = time.monotonic()
     try:
-        built = build.build(Path(job["cache"]))
-    except build.KernelBuildError as error:
-        channel.send(
-            "result",
-            outcome="kernel_build_failed",
-            reason=error.reason,
-            detail=error.detail,
-            backend=library.FALLBACK,
+        targets = build.native_targets() if job["device"].startswith("cuda") else ()
+        built = build.build(
+            Path(job["cache"]), cuda=targets, progress=lambda line: channel.send("progress", doing=line)
         )
+    except build.KernelBuildError as error:
+        reason = error.reason
+        if error.detail:
+            print(error.detail, file=sys.stderr)
+            reason += "; all that the compilers said is in the log"
+        channel.send("result", outcome="kernel_build_failed", reason=reason, backend=library.FALLBACK)
         return
     channel.send(
         "result",

@@ -54,7 +54,8 @@ class Lines:
 
     def attempt_started(self, spec: AttemptSpec, try_number: int) -> None:
         self._began[spec.id] = self._clock()
-        self._show_bar(spec, 0, max(spec.steps, 1), "", again=try_number > 1)
+        what = "being built" if spec.role == "build" else ""
+        self._show_bar(spec, 0, max(spec.steps, 1), what, again=try_number > 1)
 
     def progress(
         self, spec: AttemptSpec, step: int, steps: int, loss: float | None, tokens_per_s: float | None
@@ -65,6 +66,9 @@ class Lines:
         if tokens_per_s is not None and self._screen.width >= WIDE:
             what += f"  {tokens_per_s:,.0f} tokens/s"
         self._show_bar(spec, step, steps, what)
+
+    def doing(self, spec: AttemptSpec, what: str) -> None:
+        self._show_bar(spec, 0, 1, what)
 
     def attempt_ended(self, attempt: Attempt, difference: Difference | None) -> None:
         spec = attempt.spec
@@ -144,7 +148,7 @@ class Lines:
     def _show_bar(self, spec: AttemptSpec, step: int, steps: int, what: str, *, again: bool = False) -> None:
         if not self._bar or spec.role == "prepare":
             return
-        name = {"build": "building the kernel", "probe": f"batch {spec.batch}"}.get(
+        name = {"build": "kernel", "probe": f"batch {spec.batch}"}.get(
             spec.role, f"{spec.stage} {spec.variant} seed {spec.seed}"
         )
         if not self._bar.tasks:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from fsearch.search.rows import Attempt
 from fsearch.search.screening import MATCHED
+from fsearch.store import Reader
 from tests.end_to_end.conftest import Finished
 from tests.end_to_end.runs import (
     assert_whole,
@@ -42,6 +44,15 @@ tasks:
     batch: 8
     train: {lr: 1.0, betas: [0.99, 0.0], weight_decay: 0.0, grad_clip: null, warmup: 0.0}
   - {task: infill, n_symbols: 4, n_masks: 4, n_left: 2, n_train: 256, n_val: 32, batch: 8}
+"""
+
+CLUMSY_COMPILER = """#!/bin/sh
+case "$*" in
+*--version*) echo clumsy 1; exit;;
+*/binding.cpp*) sleep 3; echo 'b.cpp:1: error: out of wits'; echo 'more words'; exit 1;;
+esac
+for word; do out=$word; done
+touch "$out"
 """
 
 SCREEN_ONLY = """
@@ -177,6 +188,31 @@ def test_without_a_compiler_the_fallback_trains_and_says_so(tmp_path: Path) -> N
     trained = [row for row in rows if row.spec.role in ("probe", "screen")]
     assert [row.backend for row in trained] == ["torch-chunked"] * 3
     assert [row.spec.variant for row in trained if completed_in(row, "quick")] == ["no_fs", "scalar_l1"]
+
+
+def test_a_build_says_how_far_it_is_and_why_it_failed(tmp_path: Path, short_plan: Path) -> None:
+    """While it compiles, a status shows how far; a failure is a row, and its log has the compiler's words."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text(CLUMSY_COMPILER)
+    compiler.chmod(0o755)
+    state = new_state(tmp_path, None)
+
+    def seen(reader: Reader) -> str | None:
+        daemon = reader.daemon()
+        return daemon.step if daemon and "compiled" in daemon.step else None
+
+    def failed(reader: Reader) -> Attempt | None:
+        rows = [row for row in reader.attempts() if row.spec.role == "build" and row.outcome]
+        return rows[0] if rows else None
+
+    with run_of(state, short_plan, environment={"CXX": str(compiler)}) as run:
+        run.start()
+        assert re.fullmatch(r"build: compiled \d of \d+(: .+)?", run.until(seen))
+        build = run.until(failed)
+    assert (build.outcome, build.outcome_class) == ("kernel_build_failed", "configuration")
+    assert "b.cpp:1: error: out of wits" in build.reason and "in the log" in build.reason
+    log = state / "logs" / f"{build.spec.id}-{build.try_number}.log"
+    assert "more words" in log.read_text()
 
 
 def completed_in(row: Attempt, stage: str) -> bool:

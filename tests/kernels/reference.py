@@ -1,6 +1,6 @@
-"""The definition of the WKV7 operator, token by token in float64: what every implementation is compared with.
+"""The definition of the WKV7 operator, token by token in float64: what all implementations are held to.
 
-Slow on purpose, and shares no code with the package.
+Slow on purpose, and shares no code with the package. In float32 it shows what rounding alone does to a case.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ def reference(
     s0: Tensor | None,
     p: Tensor | None,
     decay: str,
+    dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """y [B,T,H,N], cap (None without `p`) and sT [B,H,N,N], by the plain recurrence, one sample at a time."""
-    r, w, k, v, a, b = (x.double() for x in (r, w, k, v, a, b))
+    r, w, k, v, a, b = (x.to(dtype) for x in (r, w, k, v, a, b))
     B, T, H, N = r.shape
     d = decay_of(w, decay)
     ys, caps, finals = [], [], []
     for n in range(B):
-        S = torch.zeros(H, N, N, dtype=torch.float64) if s0 is None else s0[n].double()
+        S = torch.zeros(H, N, N, dtype=dtype) if s0 is None else s0[n].to(dtype)
         states, outputs = [S], []
         for t in range(T):
             u = torch.einsum("hij,hj->hi", S, a[n, t])

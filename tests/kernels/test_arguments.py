@@ -23,7 +23,12 @@ def arguments() -> dict[str, Any]:
     ("name", "value", "error", "message"),
     [
         ("r", torch.zeros(2, 6, 8), ValueError, r"r must have the shape \[B,T,H,N\], not \[2, 6, 8\]"),
-        ("r", torch.zeros(2, 6, 1, 8, dtype=torch.bfloat16), TypeError, "r must be float32 or float64"),
+        (
+            "r",
+            torch.zeros(2, 6, 1, 8, dtype=torch.float16),
+            TypeError,
+            "r must be float32, bfloat16 or float64",
+        ),
         ("r", torch.zeros(2, 0, 1, 8), ValueError, "r must have at least one sample, token and head"),
         ("r", torch.zeros(2, 6, 1, 12), ValueError, "r must have a head size N among .* not 12"),
         ("w", torch.zeros(2, 5, 1, 8), ValueError, r"w must have the shape of r, .* not \[2, 5, 1, 8\]"),
@@ -32,13 +37,18 @@ def arguments() -> dict[str, Any]:
         ("a", torch.zeros(1, 6, 1, 8), ValueError, "a must have the shape of r"),
         ("b", torch.zeros(2, 6, 1, 8).half(), TypeError, "b must be torch.float32 like r"),
         ("s0", torch.zeros(2, 8, 8), ValueError, r"s0 must have the shape \[B,H,N,N\] = \[2, 1, 8, 8\]"),
-        ("s0", torch.zeros(2, 1, 8, 8).half(), TypeError, "s0 must be torch.float32 like r"),
+        (
+            "s0",
+            torch.zeros(2, 1, 8, 8).half(),
+            TypeError,
+            "s0 must be torch.float32 beside r of torch.float32, not torch.float16",
+        ),
         ("p", torch.tensor([1]), ValueError, r"p must have the shape \[B\] = \[2\], not \[1\]"),
         ("p", torch.tensor([1.0, 2.0]), TypeError, "p must be int32 or int64"),
         ("p", torch.tensor([0, 7]), ValueError, "p must lie between 0 and T = 6, it holds 7"),
         ("p", torch.tensor([-1, 3]), ValueError, "p must lie between 0 and T = 6, it holds -1"),
         ("decay", "linear", ValueError, "decay must be 'sigmoid' or 'exp', not 'linear'"),
-        ("impl", "gpu", ValueError, "impl must be 'auto', 'cpu' or 'chunked', not 'gpu'"),
+        ("impl", "gpu", ValueError, "impl must be 'auto', 'cpu', 'cuda1' or 'chunked', not 'gpu'"),
     ],
 )
 @pytest.mark.parametrize("impl", ["cpu", "chunked"])
@@ -48,14 +58,34 @@ def test_wrong_argument(impl: str, name: str, value: Any, error: type[Exception]
         wkv7_fs(**{"impl": impl, **arguments(), name: value})
 
 
+@pytest.mark.parametrize("impl", ["cpu", "chunked"])
+def test_wrong_dtype_beside_bf16(impl: str) -> None:
+    """Beside bfloat16 only w may be float32, and the state must be."""
+    given = {name: x.bfloat16() if name not in ("s0", "p") else x for name, x in arguments().items()}
+    wkv7_fs(**{**given, "w": given["w"].float()}, impl=impl)
+    for name, dtype, message in [
+        ("k", torch.float32, "k must be torch.bfloat16 like r, not torch.float32"),
+        ("w", torch.float16, "w must be torch.bfloat16 like r, or torch.float32, not torch.float16"),
+        ("s0", torch.bfloat16, "s0 must be torch.float32 beside r of torch.bfloat16, not torch.bfloat16"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            wkv7_fs(**{**given, name: given[name].to(dtype)}, impl=impl)
+
+
+def test_the_cuda_kernel_where_there_is_none() -> None:
+    """Asking for a kernel that the library does not hold says what to do."""
+    with pytest.raises(RuntimeError, match=r"impl='cuda1' needs the compiled kernel.*cuda=native_targets"):
+        wkv7_fs(**arguments(), impl="cuda1")
+
+
 def test_raw_operators_refuse_what_would_read_beyond_memory() -> None:
     """The operators themselves check sizes and types, for callers that go around the front."""
     r, w, k, v, a, b, s0 = (arguments()[name] for name in NAMES)
-    with pytest.raises(ValueError, match="w must be a CPU tensor of the shape"):
+    with pytest.raises(ValueError, match="w must be a cpu tensor of the shape"):
         torch.ops.fsearch.wkv7(r, w[:, :2], k, v, a, b, s0, None, True, False)
     with pytest.raises(TypeError, match="v must be"):
         torch.ops.fsearch.wkv7(r, w, k, v.double(), a, b, s0, None, True, False)
-    with pytest.raises(ValueError, match="s0 must be a CPU tensor of the shape"):
+    with pytest.raises(ValueError, match="s0 must be a cpu tensor of the shape"):
         torch.ops.fsearch.wkv7(r, w, k, v, a, b, s0[:1], None, True, False)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from fsearch.kernels import wkv7_fs
 
-from .cases import random_case
+from .cases import NAMES, random_case, upstream
 
 pytestmark = pytest.mark.usefixtures("kernel_library")
 
@@ -44,20 +46,23 @@ def test_gradcheck_across_a_checkpoint() -> None:
     )
 
 
-def test_only_what_is_needed_gets_a_gradient() -> None:
-    """Inputs without requires_grad get none, and those with it get the same as among all of them."""
-    everything = random_case(2, 12, 1, 8).with_grad()
-    y, cap, _ = wkv7_fs(*everything.tensors, everything.p, impl="cpu")
-    assert cap is not None
-    (y.sum() + cap.sum()).backward()
-    some = random_case(2, 12, 1, 8)
-    r, w, k, v, a, b, s0 = some.tensors
-    y, cap, _ = wkv7_fs(r, w, k.requires_grad_(), v, a, b, s0, some.p, impl="cpu")
-    assert cap is not None
-    (y.sum() + cap.sum()).backward()
-    assert all(x.grad is None for x in (r, w, v, a, b, s0))
-    assert k.grad is not None and everything.tensors[2].grad is not None
-    assert torch.equal(k.grad, everything.tensors[2].grad)
+@pytest.mark.parametrize("wanted", [("r",), ("w",), ("k", "v"), ("a",), ("b", "s0"), ("s0",)])
+def test_gradients_of_a_subset(wanted: tuple[str, ...]) -> None:
+    """Asking for fewer gradients changes none of them, and leaves the others absent."""
+    case = random_case(2, 37, 1, 8)
+
+    def gradients(names: tuple[str, ...]) -> dict[str, Tensor | None]:
+        given = [x.clone().requires_grad_(n in names) for n, x in zip(NAMES, case.tensors, strict=True)]
+        y, cap, sT = wkv7_fs(*given, case.p, return_final=True, impl="cpu")
+        assert cap is not None and sT is not None
+        torch.autograd.backward((y, cap, sT), upstream((y, cap, sT)))
+        return {name: x.grad for name, x in zip(NAMES, given, strict=True)}
+
+    every, some = gradients(NAMES), gradients(wanted)
+    for name in NAMES:
+        x, want = some[name], every[name]
+        assert want is not None
+        assert (x is None) if name not in wanted else (x is not None and torch.equal(x, want))
 
 
 def test_without_gradients_nothing_is_recorded() -> None:
@@ -79,9 +84,12 @@ def test_second_derivative_is_refused() -> None:
         torch.autograd.grad(y.sum(), case.tensors, create_graph=True)
 
 
-def test_fake_kernels_tell_the_shapes() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_fake_kernels_tell_the_shapes(dtype: torch.dtype) -> None:
     """What the fake kernels say about shapes and dtypes is what the real ones return."""
-    case = random_case(2, 70, 1, 8)
+    case = random_case(2, 70, 1, 8).to(dtype)
+    if dtype == torch.bfloat16:
+        case = replace(case, tensors=(case.tensors[0], case.tensors[1].float(), *case.tensors[2:]))
     ops = torch.ops.fsearch
     checks = ("test_schema", "test_faketensor")
     for p, s0, final in ((case.p, case.tensors[6], True), (None, None, False)):
@@ -91,3 +99,23 @@ def test_fake_kernels_tell_the_shapes() -> None:
         given = (y, cap if p is not None else None, sT if final else None)
         arguments = (*given, *case.tensors[:6], s0, p, checkpoints, True, s0 is not None)
         torch.library.opcheck(ops.wkv7_backward.default, arguments, test_utils=checks)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_torch_compile(dtype: torch.dtype) -> None:
+    """torch.compile takes the operator whole, forward and backward, and changes no bit."""
+    case = random_case(2, 40, 1, 8).to(dtype).with_grad()
+
+    def function(*xs: Tensor) -> Tensor:
+        y, cap, sT = wkv7_fs(*xs, case.p, return_final=True, impl="cpu")
+        assert cap is not None and sT is not None
+        return y.float().square().sum() + cap.sum() + sT.square().sum()
+
+    torch.compiler.reset()
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    results = []
+    for run in (function, compiled):
+        loss = run(*case.tensors)
+        results.append((loss, *torch.autograd.grad(loss, case.tensors)))
+    for x, want in zip(results[1], results[0], strict=True):
+        assert torch.equal(x, want)

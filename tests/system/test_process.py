@@ -65,6 +65,27 @@ def test_start_time_tells_processes_apart() -> None:
     assert process.start_time(child.pid) is None
 
 
+def test_a_tree_is_killed_whole() -> None:
+    """kill_tree ends a process and all below it, also one that ignores SIGTERM in a session of its own."""
+    program = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+depth = int(sys.argv[1])
+if depth:
+    command = [sys.executable, "-c", sys.argv[2], str(depth - 1), sys.argv[2]]
+    print(subprocess.Popen(command, start_new_session=True).pid, flush=True)
+time.sleep(60)
+"""
+    first = subprocess.Popen([sys.executable, "-c", program, "2", program], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    below = [int(first.stdout.readline()) for _ in range(2)]
+    process.kill_tree(first.pid)
+    assert first.wait() == -signal.SIGKILL
+    assert wait_until_gone(below) == []
+    process.kill_tree(first.pid)  # which is gone: nothing happens
+    first.stdout.close()
+
+
 def test_a_group_is_killed_whole() -> None:
     """kill_group ends the leader, its child and a child that has made itself a group of its own; it does
     nothing for a group that is gone, and refuses our own."""

@@ -21,6 +21,13 @@ sleep 60
 """
 
 
+NO_COMPILER = """#!/bin/sh
+[ "$1" = --version ] && echo none 1 && exit
+while [ "$1" != -o ]; do shift; done
+touch "$2"
+"""
+
+
 def prepare_job(cache: Path, **arguments: Any) -> dict[str, Any]:
     return {
         "kind": "prepare",
@@ -84,10 +91,27 @@ def test_no_compiler_is_a_result(tmp_path: Path) -> None:
     """Without a compiler on the PATH the build ends as kernel_build_failed and says what to install."""
     environment = {key: value for key, value in os.environ.items() if key not in ("CXX", "PATH")}
     environment["PATH"] = str(tmp_path)
-    job = {"kind": "build", "cache": str(tmp_path / "cache")}
+    job = {"kind": "build", "cache": str(tmp_path / "cache"), "device": "cpu"}
     result = run_cold("build", job, tmp_path, environment=environment)
     assert (result["outcome"], result["backend"]) == ("kernel_build_failed", "torch-chunked")
     assert "install" in result["reason"]
+    assert (tmp_path / "build.log").read_text() == ""  # no compiler has said anything
+
+
+def test_a_build_reports_its_progress(tmp_path: Path) -> None:
+    """A handful of messages on the way, so that whoever started it sees life; then where the library is."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text(NO_COMPILER)
+    compiler.chmod(0o755)
+    job = {"kind": "build", "cache": str(tmp_path / "cache"), "device": "cpu"}
+    environment = {**os.environ, "CXX": str(compiler)}
+    worker, started = start_cold("build", job, tmp_path, environment=environment)
+    result = worker.finish()
+    assert started.wait(20) == 0
+    assert result["outcome"] == "completed" and Path(result["library"]).is_file()
+    said = [message["doing"] for message in worker.messages if message["type"] == "progress"]
+    assert said[0].startswith("compiled 0 of ") and said[-1].endswith(": linked")
+    assert "wkv7_cpu.cpp (generic)" in " ".join(said) and len(said) < 30
 
 
 def test_a_dead_parent_takes_the_compilers_with_it(tmp_path: Path) -> None:
@@ -95,7 +119,7 @@ def test_a_dead_parent_takes_the_compilers_with_it(tmp_path: Path) -> None:
     compiler = tmp_path / "slow-compiler"
     compiler.write_text(SLOW_COMPILER.format(pids=tmp_path / "pids"))
     compiler.chmod(0o755)
-    job = {"kind": "build", "cache": str(tmp_path / "cache")}
+    job = {"kind": "build", "cache": str(tmp_path / "cache"), "device": "cpu"}
     program = """
 import json, os, sys
 from pathlib import Path

@@ -44,7 +44,10 @@ def told(state: Path, screen: Console, most: int) -> None:
     listener.started(state, "cpu")
     for attempt in snapshot.attempts[:most]:
         listener.attempt_started(attempt.spec, attempt.try_number)
-        listener.progress(attempt.spec, 1, 2, 1.5, 1000.0)
+        if attempt.spec.role == "build":
+            listener.doing(attempt.spec, "compiled 3 of 10: wkv7_cpu.cpp (generic)")
+        else:
+            listener.progress(attempt.spec, 1, 2, 1.5, 1000.0)
         listener.attempt_ended(attempt, found.get(attempt.spec.id))
     listener.event("warning", "something to read")
     listener.finished([], 0)
@@ -73,6 +76,7 @@ def test_terminal_lines_fit(whole: Path) -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n").split("\n")
     assert max(map(len, plain)) <= 80
     assert "infill" in plain
+    assert any(re.search(r"kernel .* compiled 3 of 10: wkv7_cpu.cpp \(generic\)", line) for line in plain)
 
 
 class Gone(io.StringIO):
