@@ -84,11 +84,13 @@ def wkv7_chunked(
     S = r.new_zeros(B, H, N, N) if s0 is None else s0
     cap = S if p is not None else None
     starts, us = [], []
-    for i in range(num_chunks):
-        U = u_0[:, :, i] + w_u[:, :, i] @ S.mT  # [B,H,L,N]
+    # Unbound once: each x[:, :, i] would cost the backward pass a gradient as large as x.
+    by_chunk = zip(*(x.unbind(2) for x in (u_0, w_u, keep, v_k, b_end)), strict=True)
+    for i, (u_0_i, w_u_i, keep_i, v_k_i, b_end_i) in enumerate(by_chunk):
+        U = u_0_i + w_u_i @ S.mT  # [B,H,L,N]
         starts.append(S)
         us.append(U)
-        S = S * keep[:, :, i] + v_k[:, :, i] + U.mT @ b_end[:, :, i]
+        S = S * keep_i + v_k_i + U.mT @ b_end_i
         if cap is not None and cut is not None:
             cap = torch.where((cut == i + 1)[:, None, None, None], S, cap)
 

@@ -1,6 +1,6 @@
 """The command line: which verbs and options there are, and who answers them.
 
-    fsearch run PLAN... | status | check PLAN | report [PLAN] | export [PLAN]
+    fsearch run PLAN... | status | check PLAN | report [PLAN] | export [PLAN] | bench kernel
 
 A verb's module, and with it everything heavy, is imported when the verb is used: help stays quick.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -21,7 +22,7 @@ from fsearch.ui.streams import mute
 _EXIT_CODES = """\
 exit codes:
   0    done: every search of the plan has ended, failed ones included
-  1    this installation cannot train; the message says why
+  1    it cannot be done here: torch does not load, a measurement fails; the message says why
   2    the plan or the arguments are wrong
   3    the state cannot be used: damaged, newer, read-only, on a network file system
   75   another fsearch holds the machine or the state
@@ -73,6 +74,18 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--tries", action="store_true", help="every try, not only the one that counts")
     export.add_argument("--csv", action="store_true", help="CSV instead, nested values as columns")
     _state_option(export)
+
+    bench = verbs.add_parser("bench", help="how fast the parts are here, beside the machine's limit")
+    bench.set_defaults(show_help=bench.print_help)
+    subjects = bench.add_subparsers(dest="subject", metavar="SUBJECT", parser_class=_Parser)
+    kernel = subjects.add_parser("kernel", help="the RWKV-7 operator: time, memory, share of the floor")
+    kernel.add_argument(
+        "--device", type=_device, default="auto", help="auto (a GPU if there is one), cpu, cuda:0"
+    )
+    kernel.add_argument("--threads", type=_threads, default=1, metavar="N", help="CPU threads (1)")
+    kernel.add_argument("--quick", action="store_true", help="two small shapes, a first look")
+    kernel.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
+    _state_option(kernel)
     return whole
 
 
@@ -80,6 +93,12 @@ def _threads(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to 1024")
     return int(text)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda:[0-9]{1,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device: say auto, cpu or cuda:0")
+    return text
 
 
 def _plan_argument(verb: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ UserError            the sentence goes to stderr, the code to the shell; never a
 from __future__ import annotations
 
 OK = 0
-FAILED = 1  # this installation cannot train, e.g. torch does not load
+FAILED = 1  # it cannot be done here, e.g. torch does not load, or a measurement is wrong
 USAGE = 2  # the plan or the arguments are wrong
 STATE = 3  # the state cannot be used
 BUSY = 75  # a lock is held

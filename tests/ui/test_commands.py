@@ -23,6 +23,7 @@ SURFACE = {
     "check": ["--help", "-h", "plan"],
     "report": ["--help", "--json", "--state", "-h", "plan"],
     "export": ["--csv", "--help", "--state", "--tries", "-h", "plan"],
+    "bench": ["--help", "-h", "subject"],
 }
 
 
