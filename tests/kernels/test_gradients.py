@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fsearch.kernels import wkv7_fs
 
@@ -119,3 +120,18 @@ def test_torch_compile(dtype: torch.dtype) -> None:
         results.append((loss, *torch.autograd.grad(loss, case.tensors)))
     for x, want in zip(results[1], results[0], strict=True):
         assert torch.equal(x, want)
+
+
+@pytest.mark.parametrize("impl", ["cpu", "chunked"])
+def test_fake_tensors(impl: str) -> None:
+    """Without any data the operator tells the shapes and dtypes of its outputs and gradients."""
+    case = random_case(2, 40, 1, 8).to(torch.bfloat16)
+    with FakeTensorMode() as mode:
+        assert case.p is not None
+        fake = [mode.from_tensor(x).requires_grad_() for x in case.tensors]
+        y, cap, sT = wkv7_fs(*fake, mode.from_tensor(case.p), return_final=True, impl=impl)
+        assert cap is not None and sT is not None
+        gradients = torch.autograd.grad([y, cap, sT], fake, [y, cap, sT])
+    assert (y.shape, y.dtype) == ((2, 40, 1, 8), torch.bfloat16)
+    assert {(x.shape, x.dtype) for x in (cap, sT)} == {((2, 1, 8, 8), torch.float32)}
+    assert [(x.shape, x.dtype) for x in gradients] == [(x.shape, x.dtype) for x in case.tensors]
