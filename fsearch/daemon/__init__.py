@@ -55,7 +55,8 @@ def run(plans: list[Plan], state: Path, device: str, threads: int, listener: Lis
         with Store.open(record_path(state)) as store:
             identity = new_daemon_id()
             for plan in plans:
-                store.add_plan(plan.id, name=plan.name, path=plan.source.file, text=plan.text)
+                path = os.path.abspath(plan.source.file)  # a checkpoint's path is relative to it
+                store.add_plan(plan.id, name=plan.name, path=path, text=plan.text)
             pid = os.getpid()
             store.start_daemon(
                 identity,

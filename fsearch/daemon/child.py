@@ -29,6 +29,8 @@ PROGRESS_DEADLINE_S = {
     "evaluate": 900.0,
     "finish": 300.0,
     "prepare": 1800.0,
+    "download": 1800.0,
+    "inspect": 1800.0,
     "build": 1800.0,
 }
 """How long a phase may go without a message before it counts as a hang. Guards, never budgets."""
@@ -121,7 +123,7 @@ class Child:
 
 
 def spawn(module: str, job: dict[str, Any], log: Path) -> Child:
-    """Start `python -m fsearch.train.<module>` on a job, tied to our life."""
+    """Start `python -m fsearch.train.<module>` on a job, tied to our life; what it prints goes to `log`."""
     read_end, write_end = os.pipe()
     command = [sys.executable, "-m", f"fsearch.train.{module}"]
     command += ["--messages-fd", str(write_end), "--parent", str(os.getpid())]

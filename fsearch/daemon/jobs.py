@@ -7,15 +7,23 @@ from typing import Any
 
 from fsearch.search.board import Run
 from fsearch.search.ids import stream
-from fsearch.search.rows import AttemptSpec, DataFact
+from fsearch.search.rows import AttemptSpec, DataFact, ModelFact
 
 CHECKPOINT_EVERY_S = 30.0
 
 
 def attempt_job(
-    run: Run, data: DataFact, *, fingerprint: str, device: str, threads: int, backend: str, state: Path
+    run: Run,
+    data: DataFact,
+    model: ModelFact | None,
+    *,
+    fingerprint: str,
+    device: str,
+    threads: int,
+    backend: str,
+    state: Path,
 ) -> dict[str, Any]:
-    """The job of a worker: train and score one attempt.
+    """The job of a worker: train and score one attempt, from the checkpoint `model` if it starts from one.
 
     The fingerprint changes no number; it keeps a checkpoint of other code from being taken up.
     """
@@ -30,6 +38,9 @@ def attempt_job(
         "fingerprint": fingerprint,
         "role": spec.role,
         "model": spec.model,
+        "model_file": None
+        if model is None
+        else {name: getattr(model, name) for name in ("path", "size_bytes", "modified_ns")},
         "data": {"path": data.path, "sha256": data.sha256},
         "halves": list(spec.halves),
         "recipe": spec.recipe,
@@ -40,7 +51,7 @@ def attempt_job(
         "form": spec.form,
         "streams": {
             purpose: stream(spec.master_seed, spec.seed, variant_stream, purpose)
-            for purpose in ("init", "order")
+            for purpose in (("init", "order") if model is None else ("order",))
         },
         "noop_reference": None
         if reference is None
@@ -64,6 +75,11 @@ def prepare_job(spec: AttemptSpec, cache: Path) -> dict[str, Any]:
         "master_seed": spec.master_seed,
         "cache": str(cache),
     }
+
+
+def inspect_job(checkpoint: str, *, download: bool = True) -> dict[str, Any]:
+    """The job of an inspection of a checkpoint: an absolute path, or an hf:// address."""
+    return {"kind": "inspect", "checkpoint": checkpoint, "download": download}
 
 
 def build_job(cache: Path, device: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""What the daemon knows: the rows of the record, the data sets that are ready, what attempts run under.
+"""What the daemon knows: the rows of the record, the data sets and models that are ready, what attempts run
+under.
 
 All of it can be read again from the record and the machine; it is kept at hand because the daemon is the
 only writer.
@@ -6,12 +7,15 @@ only writer.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fsearch.plan import Plan
 from fsearch.search.board import Record
 from fsearch.search.ids import data_key, digest
-from fsearch.search.rows import Attempt, AttemptSpec, DataFact, Facts
+from fsearch.search.rows import AHEAD, Attempt, AttemptSpec, DataFact, Facts, ModelFact
 from fsearch.store import Store
 from fsearch.tasks.prepared import code_sha256
 
@@ -19,7 +23,9 @@ from fsearch.tasks.prepared import code_sha256
 class Known:
     """Rows and facts, as `fsearch.search` wants them."""
 
-    def __init__(self, store: Store, environment: dict[str, Any], daemon_id: str) -> None:
+    def __init__(
+        self, store: Store, plans: Sequence[Plan], environment: dict[str, Any], daemon_id: str
+    ) -> None:
         """`environment` is the fingerprint of code, torch, device and threads, part by part."""
         self._store = store
         self._parts = environment
@@ -28,6 +34,9 @@ class Known:
         self._rows = {(row.spec.id, row.try_number): row for row in store.attempts()}
         self._record: Record | None = None  # of the rows, until they change
         self._data = _usable(store.facts())
+        asked = {plan.checkpoint for plan in plans}
+        self._models = {key: fact for key, fact in store.models().items() if key in asked}
+        self.forget_changed_models()
         self.backend = ""  # what trains; "" until the kernel is there or given up
 
     @property
@@ -37,6 +46,7 @@ class Known:
             environment=self._environment,
             backend=self.backend,
             daemon=self._daemon_id,
+            models=self._models,
         )
 
     @property
@@ -57,18 +67,37 @@ class Known:
         self._store.put_fact(fact)
         self._data[fact.key] = fact
 
+    def keep_model(self, spec: AttemptSpec, model: dict[str, Any]) -> None:
+        """Write down what an inspection has found."""
+        fact = ModelFact(key=spec.model["checkpoint"], **model)
+        self._store.put_fact(fact)
+        self._models = {**self._models, fact.key: fact}
+
+    def forget_changed_models(self) -> None:
+        """Forget the checkpoints whose files are not the inspected ones any more; they are inspected anew."""
+        for key in [key for key, fact in self._models.items() if not _same_file(fact)]:
+            self._store.forget_model(key)
+            self._models = {other: fact for other, fact in self._models.items() if other != key}
+
+    def model_of(self, spec: AttemptSpec) -> ModelFact | None:
+        """The checkpoint that an attempt starts from; None if it starts from scratch.
+
+        Any file with its contents will do.
+        """
+        wanted = spec.model.get("checkpoint")
+        return next((fact for fact in self._models.values() if fact.sha256 == wanted), None)
+
     def data_of(self, spec: AttemptSpec) -> DataFact:
         """The data set that an attempt trains on."""
         return self._data[_key(spec)]
 
     def fingerprints(self, spec: AttemptSpec) -> dict[str, Any]:
         """What an attempt runs under, part by part."""
-        trains = spec.role not in ("build", "prepare")
         return {
             **self._parts,
             "environment": self._environment,
             "backend": self.backend,
-            "data": self.data_of(spec).sha256 if trains else "",
+            "data": self.data_of(spec).sha256 if spec.role not in AHEAD else "",
         }
 
 
@@ -76,6 +105,15 @@ def _usable(facts: dict[str, DataFact]) -> dict[str, DataFact]:
     """The data sets that were prepared by the present code and are still there."""
     code = code_sha256()
     return {key: fact for key, fact in facts.items() if fact.code_sha256 == code and Path(fact.path).is_dir()}
+
+
+def _same_file(fact: ModelFact) -> bool:
+    """Whether the file of a checkpoint was not touched since its inspection."""
+    try:
+        now = os.stat(fact.path)
+    except OSError:
+        return False
+    return (now.st_size, now.st_mtime_ns) == (fact.size_bytes, fact.modified_ns)
 
 
 def _key(spec: AttemptSpec) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fsearch.daemon.child import Child, spawn
 from fsearch.daemon.fingerprint import environment
-from fsearch.daemon.jobs import attempt_job, build_job, prepare_job, remove_checkpoints
+from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job, remove_checkpoints
 from fsearch.daemon.known import Known
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.outcomes import outcome_of
@@ -66,7 +66,7 @@ class Daemon:
         self.id = daemon_id
         self.listener = listener
         self.stop = stop
-        self.known = Known(store, environment(device, threads), daemon_id)
+        self.known = Known(store, plans, environment(device, threads), daemon_id)
         self.worker: Child | None = None  # the one process that uses the device
         self.preparation: Child | None = None
         self.waiting = ""
@@ -203,12 +203,18 @@ class Daemon:
             job = build_job(self.state / "cache" / "kernel", self.device)
             child = spawn("build", job, self._log(run.spec, run.try_number))
             fingerprint = self.known.facts.environment
+        elif role == "inspect":
+            child = spawn(
+                "inspect", inspect_job(run.spec.model["checkpoint"]), self._log(run.spec, run.try_number)
+            )
+            fingerprint = self.known.facts.environment
         else:
             data = self.known.data_of(run.spec)
             fingerprint = self.known.facts.fingerprint(data)
             job = attempt_job(
                 run,
                 data,
+                self.known.model_of(run.spec),
                 fingerprint=fingerprint,
                 device=self.device,
                 threads=self.threads,
@@ -242,6 +248,10 @@ class Daemon:
         result = ending.result if ending.result is not None and not ending.torn else {}
         if spec.role == "prepare" and outcome.word == "completed":
             self.known.keep_data(spec, result["data"])
+        elif spec.role == "inspect" and outcome.word == "completed":
+            self.known.keep_model(spec, result["model"])
+        elif outcome.word == "model_changed":
+            self.known.forget_changed_models()
         self.store.add_evaluations(spec.id, try_number, [evaluation(point) for point in child.evaluations])
         for half, blobs in result.get("examples", {}).items():
             arrays = {name: base64.b64decode(blob) for name, blob in blobs.items()}

@@ -48,6 +48,9 @@ _EXCEPTIONS: list[tuple[str, str, str, str]] = [
     (r"", r"DefaultCPUAllocator: (can't|not enough)", "oom", "out of memory: {message}"),
     (r"MemoryError$", r"", "oom", "out of memory: {message}"),
     (r"", r"No space left on device|Errno 28|quota exceeded", "disk_full", "the disk is full: {message}"),
+    (r"\.(CheckpointError|HubError)$", r"", "model_refused", "{message}"),
+    (r"\.HubUnreachable$", r"", "network_wait", "{message}"),
+    (r"\.ModelChanged$", r"", "model_changed", "{message}"),
     (r"", r"device-side assert|illegal memory access", "crashed", "the GPU stopped the kernel: {message}"),
     (r"", r"", "crashed", "{exception} while in phase {phase}: {message}; the log has the traceback"),
 ]

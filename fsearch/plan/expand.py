@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from fsearch.plan.parse import Plan
 from fsearch.plan.schema import Largest, Screen, Stage
 from fsearch.plan.variant import Variant
+
+
+class InspectedModel(Protocol):
+    """What is known of a checkpoint whose file was looked into."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def n_layer(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +30,8 @@ class Search:
     label: str  # the task and what tells this search from its siblings
     task: str
     arguments: dict[str, Any]
-    model: dict[str, Any]
+    model: dict[str, Any]  # {"init": ...}, or {"checkpoint": ...}: its SHA-256, before inspection its place
+    n_layer: int | None  # None while the checkpoint is not inspected
     recipe: dict[str, Any]  # with one learning rate
     batch: int | Largest
     stages: tuple[Stage, ...]
@@ -30,14 +42,16 @@ class Search:
     entry: int  # index in the plan's `tasks`
 
     @property
-    def n_layer(self) -> int | None:
-        """Layers of the model, where they are known without opening a checkpoint."""
-        init = self.model.get("init")
-        return init["n_layer"] if init else None
+    def layers(self) -> int:
+        """Layers of the model. Raises ValueError while its checkpoint is not inspected."""
+        if self.n_layer is None:
+            raise ValueError(f"{self.label}: the checkpoint {self.model['checkpoint']} is not inspected yet")
+        return self.n_layer
 
 
-def expand(plan: Plan) -> tuple[Search, ...]:
-    """The searches of a plan, in the order in which they run."""
+def expand(plan: Plan, models: Mapping[str, InspectedModel] | None = None) -> tuple[Search, ...]:
+    """The searches of a plan, in the order in which they run; `models` are the inspected checkpoints."""
+    model, n_layer = _model(plan, models or {})
     rows: list[dict[str, Any]] = []
     for number, entry in enumerate(plan.entries):
         for batch in entry.batch:
@@ -58,7 +72,8 @@ def expand(plan: Plan) -> tuple[Search, ...]:
                 label=_label(entry.task, told[index], siblings),
                 task=entry.task,
                 arguments=entry.arguments,
-                model=plan.model.model_dump(mode="json", exclude_none=True),
+                model=model,
+                n_layer=n_layer,
                 recipe=row["recipe"],
                 batch=row["batch"],
                 stages=entry.stages,
@@ -70,6 +85,17 @@ def expand(plan: Plan) -> tuple[Search, ...]:
             )
         )
     return tuple(searches)
+
+
+def _model(plan: Plan, models: Mapping[str, InspectedModel]) -> tuple[dict[str, Any], int | None]:
+    """The model as it stands in ids, and its layers as far as they are known."""
+    if plan.model.init is not None:
+        return plan.model.model_dump(mode="json", exclude_none=True), plan.model.init.n_layer
+    assert plan.checkpoint is not None
+    known = models.get(plan.checkpoint)
+    if known is None:
+        return {"checkpoint": plan.checkpoint}, None
+    return {"checkpoint": known.sha256}, known.n_layer
 
 
 def _told_apart_by(plan: Plan, row: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -31,6 +32,9 @@ from fsearch.plan.variant import Variant
 from fsearch.plan.yaml_source import Path, PlanError, Problem, Source, read
 
 T = TypeVar("T", bound=BaseModel)
+
+HUB = "hf://"
+"""How a checkpoint begins that is downloaded."""
 
 DEFAULT_CONFIRM_SEEDS = 5
 MIN_CONFIRM_SEEDS = 3
@@ -58,6 +62,7 @@ class Plan:
     name: str
     seed: int
     model: Model
+    checkpoint: str | None  # what the model is read from: an absolute path or an hf:// address
     claim: Claim
     limits: Limits
     entries: tuple[Entry, ...]
@@ -91,11 +96,13 @@ def parse(text: str, task_schemas: Mapping[str, type[BaseModel]], file: str = "p
     if problems or not fields:
         problems.sort(key=lambda problem: (problem.place.line, problem.place.column))
         raise PlanError(list(dict.fromkeys(problems)))
+    checkpoint = _resolved(fields.model.checkpoint, file)
     return Plan(
-        id=_plan_id(fields, entries),
+        id=_plan_id(fields, checkpoint, entries),
         name=fields.name,
         seed=fields.seed,
         model=fields.model,
+        checkpoint=checkpoint,
         claim=fields.claim,
         limits=fields.limits,
         entries=tuple(entries),
@@ -211,11 +218,19 @@ def _check_repeats(entries: list[Entry], source: Source, problems: list[Problem]
                 seen.setdefault(key, index)
 
 
-def _plan_id(fields: PlanFields, entries: list[Entry]) -> str:
-    meaning = {
+def _resolved(checkpoint: str | None, file: str) -> str | None:
+    """A checkpoint as nobody can mistake it: a path is relative to the plan's file."""
+    if checkpoint is None or checkpoint.startswith(HUB):
+        return checkpoint
+    return os.path.abspath(os.path.join(os.path.dirname(file), checkpoint))
+
+
+def _plan_id(fields: PlanFields, checkpoint: str | None, entries: list[Entry]) -> str:
+    meaning: dict[str, Any] = {
         "plan": fields.model_dump(mode="json"),
         "entries": [entry.arguments for entry in entries],
     }
+    meaning["plan"]["model"]["checkpoint"] = checkpoint  # one relative path in two folders is two files
     text = json.dumps(meaning, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -14,7 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 BASELINE = "no_fs"
 
@@ -23,6 +31,10 @@ def _clip(value: Any) -> Any:
     if isinstance(value, int | float) and value <= 0:
         raise ValueError(f"clip {value} would silence every seed; write null for no clipping")
     return value
+
+
+_FOR_INPUT = ("weight_lr", "bias_lr")
+_FOR_DRAFTS = ("alpha_head", "alpha_head_lr")
 
 
 class Variant(BaseModel):
@@ -37,7 +49,7 @@ class Variant(BaseModel):
     gate: Literal["none", "scalar", "head", "input"] = "scalar"
     """scalar: one gate a layer; head: one a head, in its place; input: by the prompt; none: no seed."""
     alpha: float = -2.0
-    """Logit of the gate at the start: the gate is sigmoid(alpha)."""
+    """Logit of the gate at the start: the gate is sigmoid(alpha). With compat: drafts it is -3."""
     alpha_lr: float = Field(default=0.0, ge=0)
     """Learning rate of the gate; 0 keeps it fixed."""
     layer_start: int = 1
@@ -56,17 +68,47 @@ class Variant(BaseModel):
     """Stop the gradient at the captured state."""
     clip: Annotated[float | None, BeforeValidator(_clip)] = 1.0
     """Bound on every entry of the seed; null for none."""
+    weight_lr: float = Field(default=5e-4, ge=0)
+    """Of gate: input alone: learning rate of what weighs the last prompt token, at first 0."""
+    bias_lr: float = Field(default=5e-4, ge=0)
+    """Of gate: input alone: learning rate of the bias, at first 0."""
     compat: Literal["drafts"] | None = None
-    """drafts: the head gate multiplies the scalar gate, as their code had it."""
+    """drafts: the head gate multiplies a scalar gate with logit alpha, as their code had it."""
+    alpha_head: float = -3.0
+    """Of compat: drafts alone: logit of the head gate at the start."""
+    alpha_head_lr: float = Field(default=5e-4, ge=0)
+    """Of compat: drafts alone: learning rate of the head gate."""
     stream: int = Field(default=0, ge=0)
     """Above 0: other random streams than the baseline it is matched with (the A/A arm)."""
 
     @model_validator(mode="before")
     @classmethod
-    def _stream_alone_is_the_baseline(cls, value: Any) -> Any:
+    def _other_defaults(cls, value: Any) -> Any:
         if isinstance(value, dict) and set(value) == {"name", "stream"}:
             return {**value, "gate": "none"}
+        if isinstance(value, dict) and value.get("compat") == "drafts":
+            return {"alpha": -3.0, **value}
         return value
+
+    @model_validator(mode="after")
+    def _fields_have_a_reader(self) -> Variant:
+        if self.compat and self.gate != "head":
+            raise ValueError(f"compat: {self.compat} is for gate: head; leave it out with gate: {self.gate}")
+        unread = [
+            *((name, "gate: input") for name in _FOR_INPUT if self.gate != "input"),
+            *((name, "compat: drafts") for name in _FOR_DRAFTS if not self.compat),
+        ]
+        for name, reader in unread:
+            if name in self.model_fields_set:
+                raise ValueError(f"{name} is read with {reader} alone; leave it out here")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields that came later stand there only if they say something: the ids of older plans stay."""
+        fields: dict[str, Any] = handler(self)
+        later = {name: type(self).model_fields[name].default for name in (*_FOR_INPUT, *_FOR_DRAFTS)}
+        return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
 
 _NAME = re.compile(r"(?P<gate>scalar|head|inputgate)_l(?P<layer>\d{1,4})(?P<rest>(_[a-z0-9]+)*)$")
@@ -128,7 +170,8 @@ def canonical(variant: Variant | None, n_layer: int) -> dict[str, Any]:
     """The canonical form in a model of `n_layer` layers; None is the baseline.
 
     Seeded layers stand with their whole factor (scale times schedule, to 12 digits), so schedules
-    that give the same factors coincide, and a variant that seeds nothing has the baseline's form.
+    that give the same factors coincide, and a variant that seeds nothing has the baseline's form. What
+    only some gates have stands in their forms only: an input gate that learns nothing is a scalar gate.
     """
     if variant is None:
         return {"gate": "none", "stream": 0}
@@ -140,7 +183,7 @@ def canonical(variant: Variant | None, n_layer: int) -> dict[str, Any]:
                 layers[str(layer)] = factor
     if not layers:
         return {"gate": "none", "stream": variant.stream}
-    return {
+    form: dict[str, Any] = {
         "gate": variant.gate,
         "alpha": variant.alpha + 0.0,  # -0.0 and 0.0 are one value and must be one hash
         "alpha_lr": variant.alpha_lr + 0.0,
@@ -150,6 +193,13 @@ def canonical(variant: Variant | None, n_layer: int) -> dict[str, Any]:
         "clip": None if variant.clip is None else float(variant.clip),
         "stream": variant.stream,
     }
+    if variant.gate == "input" and variant.weight_lr == variant.bias_lr == 0:
+        form["gate"] = "scalar"
+    elif variant.gate == "input":
+        form.update(weight_lr=variant.weight_lr + 0.0, bias_lr=variant.bias_lr + 0.0)
+    elif variant.compat == "drafts":
+        form.update(alpha_head=variant.alpha_head + 0.0, alpha_head_lr=variant.alpha_head_lr + 0.0)
+    return form
 
 
 def noop_reason(variant: Variant, n_layer: int) -> str | None:

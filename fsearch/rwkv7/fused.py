@@ -20,12 +20,17 @@ from torch.autograd.function import once_differentiable
 NORM_FLOOR = 1e-12
 
 
-def token_shift_mix(x: Tensor, *mixes: Tensor) -> tuple[Tensor, ...]:
+def token_shift_mix(x: Tensor, *mixes: Tensor, last: Tensor | None = None) -> tuple[Tensor, ...]:
     """x [B, T, C] mixed with its predecessor in the proportion of each mix [1, 1, C]; rows [M, C] for each.
 
-    lerp(x, previous, mix).flatten(0, 1), `previous` being x one token later with zeros before the first.
+    lerp(x, previous, mix).flatten(0, 1), `previous` being x one token later, with `last` [B, C] before the
+    first, or zeros.
     """
+    if last is not None:
+        x = torch.cat((last[:, None], x), 1)
     mixed: tuple[Tensor, ...] = _TokenShiftMix.apply(x, *mixes)  # type: ignore[no-untyped-call]
+    if last is not None:
+        mixed = tuple(rows.view_as(x)[:, 1:].flatten(0, 1) for rows in mixed)
     return mixed
 
 

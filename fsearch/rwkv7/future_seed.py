@@ -8,14 +8,22 @@ With S the state of layer i-1 after the prompt, one matrix a sample and head, th
 
     Z = S                          detached, if asked: no gradient reaches the layer below through it
     Z = Z / max(rms(Z), 1e-6)      if asked; the rms is the matrix's own
-    Z = Z * sigmoid(alpha) * m     alpha: one logit a layer, or one a head; m: the layer's fixed multiplier
+    Z = Z * gate * m               m: the layer's fixed multiplier
     Z = clamp(Z, -clip, clip)      if asked
 
-in this order. The last three are `fsearch.kernels.future_seed`.
+in this order. The last three are `fsearch.kernels.future_seed`. The gate is
+
+    sigmoid(alpha)                                  scalar: one logit a layer; head: one a head
+    sigmoid(alpha + <x, weight> / sqrt(C) + bias)   input: one a sample; x [C]: the residual stream that
+                                                    enters layer i, at the sample's last prompt token
+    sigmoid(alpha) * sigmoid(alpha_head)            the drafts' head gate: a scalar gate times one a head
+
+An empty prompt has no last token; its x is zero. Detaching S leaves the gradient through x alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,16 +32,22 @@ from torch import Tensor, nn
 
 from fsearch.kernels import future_seed
 
+GATES = ("scalar", "head", "input")
+
 
 class FutureSeed(nn.Module):
     """One variant of Future-Seed.
 
-    `layers` are the seeded layers, ascending. `alpha` holds their gates' logits, float32: [layers, 1] for
-    one gate a layer, [layers, H] for one a head; a parameter where `alpha_lr` is positive, a buffer where
-    it is 0.
+    `layers` are the seeded layers, ascending; every tensor has one row for each. `alpha` holds the gates'
+    logits, float32: [layers, 1] for one gate a layer, [layers, H] for one a head. `weight` [layers, C] and
+    `bias` [layers, 1] are the input gate's and start at 0; `alpha_head` [layers, H] is the drafts'. Each is a
+    parameter if its learning rate is positive, and then stands in `learning_rates`; a buffer if it is 0.
     """
 
     alpha: Tensor
+    alpha_head: Tensor  # where the form has it
+    weight: Tensor  # with the input gate
+    bias: Tensor  # with the input gate
 
     def __init__(
         self,
@@ -59,39 +73,69 @@ class FutureSeed(nn.Module):
             )
         if clip is not None and not clip > 0:
             raise ValueError(f"clip is {clip}, but must be positive; write null for no clipping.")
-        if not alpha_lr >= 0:
-            raise ValueError(f"alpha_lr is {alpha_lr}, but must be 0 (fixed gates) or positive (trained).")
-        self.alpha_lr, self.norm, self.detach, self.clip = alpha_lr, norm, detach, clip
-        logits = torch.full((len(self.layers), n_gate), float(alpha), dtype=torch.float32)
-        if alpha_lr > 0:
-            self.alpha = nn.Parameter(logits)
-        else:
-            self.register_buffer("alpha", logits)
+        self.norm, self.detach, self.clip = norm, detach, clip
+        self.learning_rates: dict[str, float] = {}
+        self._add("alpha", n_gate, alpha, alpha_lr)
 
     @classmethod
-    def from_form(cls, form: Mapping[str, Any], n_head: int) -> FutureSeed | None:
-        """The variant of a canonical form, or None for the baseline (gate "none").
+    def from_form(cls, form: Mapping[str, Any], n_head: int, n_embd: int) -> FutureSeed | None:
+        """The variant of a canonical form in a model of that size, or None for the baseline (gate "none").
 
         Raises ValueError for an unknown gate and what __init__ refuses, KeyError for a missing field.
         """
         gate = form["gate"]
         if gate == "none":
             return None
-        if gate not in ("scalar", "head"):
-            raise ValueError(f"The gate of a variant is none, scalar or head; got {gate!r}.")
-        return cls(
+        if gate not in GATES:
+            raise ValueError(f"The gate of a variant is none, {', '.join(GATES)}; got {gate!r}.")
+        drafts = "alpha_head" in form
+        made = cls(
             multipliers={int(layer): multiplier for layer, multiplier in form["layers"].items()},
-            n_gate=n_head if gate == "head" else 1,
+            n_gate=n_head if gate == "head" and not drafts else 1,
             alpha=form["alpha"],
             alpha_lr=form["alpha_lr"],
             norm=form["norm"],
             detach=form["detach"],
             clip=form["clip"],
         )
+        if drafts:
+            made._add("alpha_head", n_head, form["alpha_head"], form["alpha_head_lr"])
+        if gate == "input":
+            made._add("weight", n_embd, 0.0, form["weight_lr"])
+            made._add("bias", 1, 0.0, form["bias_lr"])
+        return made
 
-    def seed(self, layer: int, captured: Tensor) -> Tensor:
-        """The start state of `layer` from the state captured in the layer below, both [B, H, N, N]."""
+    def _add(self, name: str, width: int, value: float, lr: float) -> None:
+        if not lr >= 0:
+            raise ValueError(f"{name}_lr is {lr}, but must be 0 (fixed) or positive (trained).")
+        values = torch.full((len(self.layers), width), float(value), dtype=torch.float32)
+        if lr > 0:
+            self.register_parameter(name, nn.Parameter(values))
+            self.learning_rates[name] = lr
+        else:
+            self.register_buffer(name, values)
+
+    def seed(self, layer: int, captured: Tensor, x: Tensor, prompt_len: Tensor) -> Tensor:
+        """The start state of `layer`, [B, H, N, N].
+
+        Takes the state captured in the layer below, [B, H, N, N], the residual stream that enters `layer`,
+        x [B, T, C], and the number of each sample's prompt tokens, `prompt_len` [B].
+        """
         row = self.layers.index(layer)
-        gate = torch.sigmoid(self.alpha[row]) * self.multipliers[row]
+        logit = self.alpha[row]
+        if hasattr(self, "weight"):
+            last = _last_of_prompt(x, prompt_len).to(logit.dtype)
+            projected = (last * self.weight[row]).sum(-1, keepdim=True)  # [B, 1]
+            logit = logit + projected / math.sqrt(x.shape[-1]) + self.bias[row]
+        gate = torch.sigmoid(logit) * self.multipliers[row]
+        if hasattr(self, "alpha_head"):
+            gate = gate * torch.sigmoid(self.alpha_head[row])
         source = captured.detach() if self.detach else captured
         return future_seed(source, gate, norm=self.norm, clip=self.clip)
+
+
+def _last_of_prompt(x: Tensor, prompt_len: Tensor) -> Tensor:
+    """x [B, T, C] at each sample's last prompt token, [B, C]; zeros where the prompt is empty."""
+    samples = torch.arange(len(x), device=x.device)
+    last: Tensor = x[samples, (prompt_len - 1).clamp_min(0)]
+    return last * (prompt_len > 0).unsqueeze(-1)

@@ -78,7 +78,8 @@ def parameter_groups(
     """Groups for torch.optim.AdamW, each with its `name`, `params`, `lr` and `weight_decay`.
 
     Decayed are the large matrices alone: embedding, head, and the blocks' matrices but not their low-rank
-    adapters. The decay's offset w0 learns at twice the rate, trained gates of a Future-Seed at their own.
+    adapters. The decay's offset w0 learns at twice the rate; what a Future-Seed trains is a group
+    of its own each, under its name and at its own rate.
     """
     matrices, offsets, others = [], [], []
     for name, parameter in model.named_parameters():
@@ -93,7 +94,8 @@ def parameter_groups(
         {"name": "w0", "params": offsets, "lr": 2 * lr, "weight_decay": 0.0},
         {"name": "others", "params": others, "lr": lr, "weight_decay": 0.0},
     ]
-    if future_seed is not None and future_seed.alpha_lr > 0:
-        gates = list(future_seed.parameters())
-        groups.append({"name": "gates", "params": gates, "lr": future_seed.alpha_lr, "weight_decay": 0.0})
+    if future_seed is not None:
+        for name, gate in future_seed.named_parameters():
+            rate = future_seed.learning_rates[name]
+            groups.append({"name": name, "params": [gate], "lr": rate, "weight_decay": 0.0})
     return groups

@@ -6,6 +6,11 @@ prompt: with Future-Seed that state starts the layer above, within the same pass
 state that is used, the token shift is continuous from prompt to answer, and no answer token can reach a
 seed.
 
+Activations may be of a lower precision than the parameters (`RWKV7.compute_dtype`): a parameter is cast where
+the two meet, in the graph, so that its gradient has its own precision again. In the parameters' precision
+stay layer and group norms, the normalisation of the keys, and the decay from its adapter on; states are
+float32 in any case.
+
 Not here: initial values (`init`), what is made of a captured state (`future_seed`), losses. A new model's
 matrices are zero until `init.initialise` or a checkpoint fills them.
 
@@ -15,6 +20,7 @@ Shapes: B samples, T tokens, C channels = H heads of N, V words.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +49,15 @@ class Ranks:
         return cls(min(w, most), min(a, most), min(v, most), min(g, most))
 
 
+@dataclass(slots=True)
+class LayerState:
+    """What a layer carries from token to token; None before the first."""
+
+    heads: Tensor | None = None  # [B, H, N, N], rows are values, columns are keys
+    att_last: Tensor | None = None  # [B, C], the last input of the time mix
+    ffn_last: Tensor | None = None  # [B, C], the last input of the channel mix
+
+
 class Matrix(nn.Module):
     """A linear map without bias. Unlike nn.Linear it draws no random numbers when it is made."""
 
@@ -51,7 +66,14 @@ class Matrix(nn.Module):
         self.weight = nn.Parameter(torch.zeros(n_out, n_in))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class Norm(nn.LayerNorm):
+    """A layer norm in the precision of its parameters, whatever that of x is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
 def _vector(n: int) -> nn.Parameter:
@@ -80,28 +102,35 @@ class TimeMix(nn.Module):
         self.ln_x = nn.GroupNorm(self.n_head, c, eps=head_size * 1e-5)
 
     def forward(
-        self, x: Tensor, v_first: Tensor | None, state: Tensor | None, capture_at: Tensor | None
+        self,
+        x: Tensor,
+        v_first: Tensor | None,
+        state: Tensor | None,
+        capture_at: Tensor | None,
+        last: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Returns the output [B, T, C], layer 0's values, and the state after `capture_at` tokens or None.
 
         Takes x [B, T, C], layer 0's values [B*T, C] or None in layer 0, the start state [B, H, N, N] or None
-        for zeros, and `capture_at` [B] or None.
+        for zeros, `capture_at` [B] or None, and the input [B, C] before x's first or None for zeros.
         """
         rows, heads = (-1, x.shape[2]), (*x.shape[:2], self.n_head, self.head_size)
-        xr, xw, xk, xv, xa, xg = token_shift_mix(
-            x, self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g
-        )
+        low, full = x.dtype, self.w0.dtype
+
+        mixes = (self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)
+        xr, xw, xk, xv, xa, xg = token_shift_mix(x, *(mix.to(low) for mix in mixes), last=last)
 
         r, k, v = self.receptance(xr), self.key(xk), self.value(xv)
-        w = torch.addmm(self.w0.view(-1), torch.tanh(xw @ self.w1), self.w2)
-        rate = torch.sigmoid(torch.addmm(self.a0.view(-1), xa @ self.a1, self.a2))
-        gate = torch.sigmoid(xg @ self.g1) @ self.g2
+        w = torch.addmm(self.w0.view(-1), torch.tanh(xw @ self.w1.to(low)).to(full), self.w2)
+        rate = torch.sigmoid(_adapted(xa, self.a0, self.a1, self.a2))
+        gate = torch.sigmoid(xg @ self.g1.to(low)) @ self.g2.to(low)
         if v_first is None:
             v_first = v
         else:
-            v = torch.lerp(v, v_first, torch.sigmoid(torch.addmm(self.v0.view(-1), xv @ self.v1, self.v2)))
+            v = torch.lerp(v, v_first, torch.sigmoid(_adapted(xv, self.v0, self.v1, self.v2)))
 
-        forget, relearn, learn = keys(k, rate, self.k_k, self.k_a, self.head_size)
+        three = keys(k.to(full), rate.to(full), self.k_k, self.k_a, self.head_size)
+        forget, relearn, learn = (key.to(low) for key in three)
         y, captured, _ = wkv7_fs(
             r=r.view(heads),
             w=w.view(heads),
@@ -113,11 +142,16 @@ class TimeMix(nn.Module):
             p=capture_at,
         )
         # Group norm is layer norm in each head, then one affine map; torch's own is slow for few channels.
-        y = F.layer_norm(y, (self.head_size,), eps=self.ln_x.eps).view(rows)
-        y = torch.addcmul(self.ln_x.bias, y, self.ln_x.weight)
-        bonus = (r * learn * self.r_k.view(-1)).view(heads).sum(-1, keepdim=True) * v.view(heads)
+        y = F.layer_norm(y.to(full), (self.head_size,), eps=self.ln_x.eps).view(rows)
+        y = torch.addcmul(self.ln_x.bias, y, self.ln_x.weight).to(low)
+        bonus = (r * learn * self.r_k.to(low).view(-1)).view(heads).sum(-1, keepdim=True) * v.view(heads)
         y = self.output((y + bonus.view(rows)) * gate)
         return y.view_as(x), v_first, captured
+
+
+def _adapted(x: Tensor, offset: Tensor, inner: Tensor, outer: Tensor) -> Tensor:
+    """offset + x inner outer, in the precision of x: [M, C], [1, 1, C], [C, rank], [rank, C] -> [M, C]."""
+    return torch.addmm(offset.to(x.dtype).view(-1), x @ inner.to(x.dtype), outer.to(x.dtype))
 
 
 class ChannelMix(nn.Module):
@@ -128,9 +162,9 @@ class ChannelMix(nn.Module):
         self.x_k = _vector(n_embd)
         self.key, self.value = Matrix(n_embd, 4 * n_embd), Matrix(4 * n_embd, n_embd)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, C] -> [B, T, C]."""
-        (xk,) = token_shift_mix(x, self.x_k)
+    def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
+        """[B, T, C] -> [B, T, C]; `last` [B, C] is the input before x's first, or None for zeros."""
+        (xk,) = token_shift_mix(x, self.x_k.to(x.dtype), last=last)
         y: Tensor = self.value(squared_relu(self.key(xk)))
         return y.view_as(x)
 
@@ -142,19 +176,40 @@ class Block(nn.Module):
         super().__init__()
         self.layer = layer
         if layer == 0:
-            self.ln0 = nn.LayerNorm(n_embd)
-        self.ln1, self.ln2 = nn.LayerNorm(n_embd), nn.LayerNorm(n_embd)
+            self.ln0 = Norm(n_embd)
+        self.ln1, self.ln2 = Norm(n_embd), Norm(n_embd)
         self.att, self.ffn = TimeMix(layer, n_embd, head_size, ranks), ChannelMix(n_embd)
 
     def forward(
-        self, x: Tensor, v_first: Tensor | None, state: Tensor | None, capture_at: Tensor | None
+        self,
+        x: Tensor,
+        v_first: Tensor | None,
+        state: Tensor | None,
+        capture_at: Tensor | None,
+        carried: LayerState | None = None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """As TimeMix.forward, with the residual stream in and out."""
+        """As TimeMix.forward, with the residual stream in and out.
+
+        The token shifts go on from `carried`, which then becomes what is carried after `capture_at` tokens.
+        """
+        before = carried or LayerState()
         if self.layer == 0:
             x = self.ln0(x)
-        mixed, v_first, captured = self.att(self.ln1(x), v_first, state, capture_at)
+        z = self.ln1(x)
+        mixed, v_first, captured = self.att(z, v_first, state, capture_at, before.att_last)
+        if carried is not None:
+            carried.heads, carried.att_last = captured, _last_of(z, capture_at)
         x = x + mixed
-        return x + self.ffn(self.ln2(x)), v_first, captured
+        z = self.ln2(x)
+        x = x + self.ffn(z, before.ffn_last)
+        if carried is not None:
+            carried.ffn_last = _last_of(z, capture_at)
+        return x, v_first, captured
+
+
+def _last_of(x: Tensor, counts: Tensor | None) -> Tensor | None:
+    """Of x [B, T, C] the last of each sample's first `counts` [B] tokens, [B, C]."""
+    return None if counts is None else x[torch.arange(len(x), device=x.device), counts - 1]
 
 
 class RWKV7(nn.Module):
@@ -170,30 +225,43 @@ class RWKV7(nn.Module):
         ranks = ranks or Ranks.official(n_embd)
         self.n_layer, self.n_embd, self.vocab_size = n_layer, n_embd, vocab_size
         self.n_head, self.head_size = n_embd // head_size, head_size
+        self.compute_dtype: torch.dtype | None = None  # of activations; None for that of the parameters
         self.emb = Matrix(n_embd, vocab_size)
         self.blocks = nn.ModuleList(Block(i, n_embd, head_size, ranks) for i in range(n_layer))
-        self.ln_out = nn.LayerNorm(n_embd)
+        self.ln_out = Norm(n_embd)
         self.head = Matrix(n_embd, vocab_size)
 
     def hidden(
-        self, tokens: Tensor, prompt_len: Tensor | None = None, future_seed: FutureSeed | None = None
+        self,
+        tokens: Tensor,
+        prompt_len: Tensor | None = None,
+        future_seed: FutureSeed | None = None,
+        carried: Sequence[LayerState] | None = None,
     ) -> Tensor:
         """What the head reads, [B, T, C]: `model.head(hidden[chosen])` gives logits where they are needed.
 
         `tokens` [B, T] are prompt and answer, right-padded; `prompt_len` [B] counts the prompt's. With a
         Future-Seed a seeded layer starts from the state of the layer below after those. Without a seeded
-        layer nothing is captured, and the computation is the one without Future-Seed. Raises ValueError if
-        `prompt_len` is needed and None.
+        layer nothing is captured, and the computation is the one without Future-Seed.
+
+        `carried` is for `generate`: one state a layer, from which all but the seeded layers start, and which
+        then becomes what the layer carries after `prompt_len` tokens, at least one.
+
+        Raises ValueError if `prompt_len` is needed and None.
         """
         seeded = [] if future_seed is None else [i for i in future_seed.layers if i < self.n_layer]
-        if seeded and prompt_len is None:
+        if prompt_len is None and (seeded or carried is not None):
             raise ValueError("Future-Seed needs prompt_len, the number of prompt tokens of each sample.")
         x = F.embedding(tokens, self.emb.weight)
+        x = x.to(self.compute_dtype or x.dtype)
         v_first: Tensor | None = None
         captured: Tensor | None = None
         for i, block in enumerate(self.blocks):
-            state = None if future_seed is None or captured is None else future_seed.seed(i, captured)
-            x, v_first, captured = block(x, v_first, state, prompt_len if i + 1 in seeded else None)
+            state, carries = (None, None) if carried is None else (carried[i].heads, carried[i])
+            if future_seed is not None and captured is not None and prompt_len is not None and i in seeded:
+                state = future_seed.seed(i, captured, x, prompt_len)
+            capture_at = prompt_len if carries is not None or i + 1 in seeded else None
+            x, v_first, captured = block(x, v_first, state, capture_at, carries)
         hidden: Tensor = self.ln_out(x)
         return hidden
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from fsearch.plan import Plan, Search, expand
 from fsearch.search.board import Board, Note, Record, Run, Step, Wait
-from fsearch.search.outcomes import Closed, Open, standing
-from fsearch.search.rows import DataFact, Facts
-from fsearch.search.specs import build_spec, prepare_spec, search_data_key
+from fsearch.search.outcomes import Closed, Open, of_one_daemon, standing
+from fsearch.search.rows import DataFact, Facts, ModelFact
+from fsearch.search.specs import build_spec, inspect_spec, prepare_spec, search_data_key
 from fsearch.search.verdict import Verdict, verdicts
 from fsearch.search.walk import walk
 
@@ -47,7 +47,7 @@ def next_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | N
         return _build(plan, facts, record, now_s)
     boards: list[Board] = []
     waits: list[Wait] = []
-    for search in expand(plan):
+    for search in expand(plan, facts.models):
         board, step = _board(plan, search, facts, record, now_s)
         if isinstance(step, Run | Note):
             return step
@@ -61,12 +61,15 @@ def next_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | N
 
 def standing_of(plan: Plan, facts: Facts, record: Record) -> Standing:
     """Where a plan stands now, for people to read."""
-    return _standing(plan, [_board(plan, search, facts, record, 0.0)[0] for search in expand(plan)])
+    searches = expand(plan, facts.models)
+    return _standing(plan, [_board(plan, search, facts, record, 0.0)[0] for search in searches])
 
 
 def next_preparation(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | None:
     """The next data set to prepare, in the plan's order, ahead of the training."""
-    for search in expand(plan):
+    if _model_refused(plan, facts, record):
+        return None
+    for search in expand(plan, facts.models):
         if search_data_key(search) in facts.data:
             continue
         spec = prepare_spec(search, facts.environment)
@@ -90,8 +93,42 @@ def _build(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | Wait
 def build_standing(plan: Plan, facts: Facts, record: Record) -> Closed | Open:
     """How the kernel's build stands in this daemon."""
     spec = build_spec(plan.id, facts.environment)
-    tries = [row for row in record.tries(spec.id, facts.environment) if row.daemon == facts.daemon]
+    tries = of_one_daemon(record.tries(spec.id, facts.environment), facts.daemon)
     return standing(tries, plan.limits.retries, facts.daemon)
+
+
+def _inspection(plan: Plan, facts: Facts, record: Record) -> Closed | Open:
+    """How the inspection of the plan's checkpoint stands in this daemon."""
+    spec = inspect_spec(plan, facts.environment)
+    tries = of_one_daemon(record.tries(spec.id, facts.environment), facts.daemon)
+    return standing(tries, plan.limits.retries, facts.daemon)
+
+
+def _model_refused(plan: Plan, facts: Facts, record: Record) -> str:
+    """Why the plan's model cannot be trained from; "" if it can, or may be."""
+    if plan.checkpoint is None or plan.checkpoint in facts.models:
+        return ""
+    state = _inspection(plan, facts, record)
+    if isinstance(state, Open) or state.completed:
+        return ""
+    return f"the model cannot be trained from ({state.last.outcome}): {state.last.reason}"
+
+
+def _without_model(
+    plan: Plan, search: Search, facts: Facts, record: Record, now_s: float
+) -> tuple[Board, Step | None]:
+    """The board of a search whose checkpoint is not inspected, and how it comes to be.
+
+    An inspection that once completed does not stand for a file that is not the same any more.
+    """
+    refused = _model_refused(plan, facts, record)
+    if refused:
+        return Board(search, failed=refused, finished=True), None
+    state = _inspection(plan, facts, record)
+    if isinstance(state, Open) and state.not_before_s > now_s:
+        return Board(search), Wait(state.not_before_s, f"the model is inspected again: {state.why}")
+    spec = inspect_spec(plan, facts.environment)
+    return Board(search), Run(spec, record.next_try_number(spec.id))
 
 
 def _preparation(plan: Plan, search: Search, facts: Facts, record: Record) -> Closed | Open:
@@ -115,6 +152,8 @@ def _board(
             now_s=now_s,
         )
 
+    if search.n_layer is None:
+        return _without_model(plan, search, facts, record, now_s)
     data = facts.data.get(search_data_key(search))
     current = facts.fingerprint(data) if data and facts.backend else ""
     if current:
@@ -126,6 +165,10 @@ def _board(
             finished, rest = under(old)
             if rest is None:
                 return finished, None
+    model = facts.models.get(plan.checkpoint or "")
+    if data and model and data.vocab_size > model.vocab_size:
+        reason = f"{data.vocab_size - 1}, but the checkpoint has a vocabulary of {model.vocab_size}"
+        return Board(search, failed=f"its data have token ids up to {reason}", finished=True), None
     if current:
         return board, step
     preparation = _preparation(plan, search, facts, record)
@@ -160,7 +203,7 @@ def _standing(plan: Plan, boards: list[Board]) -> Standing:
     return Standing(plan, tuple(boards), by_name)
 
 
-def facts_as_recorded(data: dict[str, DataFact], record: Record) -> Facts:
+def facts_as_recorded(data: dict[str, DataFact], models: dict[str, ModelFact], record: Record) -> Facts:
     """The facts as the last daemon knew them, for those who only look."""
     known = record.last_fingerprints
     return Facts(
@@ -168,4 +211,5 @@ def facts_as_recorded(data: dict[str, DataFact], record: Record) -> Facts:
         environment=str(known.get("environment", "")),
         backend=str(known.get("backend", "")),
         daemon="",
+        models=models,
     )

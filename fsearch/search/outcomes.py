@@ -20,12 +20,14 @@ CLASSES: dict[str, OutcomeClass] = {
     "noop": "result",
     "oom": "configuration",
     "data_short": "configuration",
+    "model_refused": "configuration",
     "diverged": "configuration",
     "kernel_build_failed": "configuration",
     "crashed": "unknown",
     "hang": "unknown",
     "host_oom": "infrastructure",
     "network_wait": "infrastructure",
+    "model_changed": "infrastructure",
     "disk_full": "infrastructure",
     "gpu_lost": "infrastructure",
     "gpu_contended": "infrastructure",
@@ -59,6 +61,15 @@ class Open:
     try_number: int
     not_before_s: float = 0.0
     why: str = ""
+
+
+def of_one_daemon(tries: Sequence[Attempt], daemon: str) -> list[Attempt]:
+    """The tries that `daemon` made; for those who only look ("") those of the daemon that tried last.
+
+    For builds and inspections: what they found missing may be there when another daemon starts.
+    """
+    asking = daemon or max(tries, key=lambda attempt: attempt.sequence).daemon if tries else ""
+    return [attempt for attempt in tries if attempt.daemon == asking]
 
 
 def standing(tries: Sequence[Attempt], retries: int, daemon: str) -> Closed | Open:

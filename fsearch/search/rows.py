@@ -11,9 +11,12 @@ from typing import Any, Literal
 
 from fsearch.search.ids import digest
 
-Role = Literal["build", "prepare", "probe", "screen", "confirm"]
-"""What a stage is for. `build` and `prepare` train nothing; `probe` verifies a batch; `screen` and
-`confirm` are the stages of a plan."""
+Role = Literal["build", "inspect", "prepare", "probe", "screen", "confirm"]
+"""What a stage is for. `build`, `inspect` and `prepare` train nothing; `probe` verifies a batch; `screen`
+and `confirm` are the stages of a plan."""
+
+AHEAD: frozenset[Role] = frozenset({"build", "inspect", "prepare"})
+"""The roles that make ready what trainings need: kernel, model, data."""
 
 Half = Literal["screen", "confirm", "all"]
 """The halves of the validation examples; `all` is both together (a plan without a screen)."""
@@ -35,9 +38,9 @@ class AttemptSpec:
     arguments: dict[str, Any]  # the task's own arguments, all defaults filled in
     model: dict[str, Any]
     recipe: dict[str, Any]
-    batch: int  # examples per optimizer step; 0 for build and prepare
-    micro_batch: int  # examples per forward pass; 0 for build and prepare
-    stage: str  # the stage's name in the plan, or "build", "prepare", "probe"
+    batch: int  # examples per optimizer step; 0 for the roles in AHEAD
+    micro_batch: int  # examples per forward pass; 0 for the roles in AHEAD
+    stage: str  # the stage's name in the plan, or the role
     role: Role
     steps: int
     halves: tuple[Half, ...]  # what is scored at the last step, the headline half last
@@ -101,13 +104,29 @@ class DataFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFact:
+    """A checkpoint that was inspected and can be trained from. Failures are attempts."""
+
+    key: str  # as the plan names it: an absolute path or an hf:// address
+    path: str  # the file itself
+    sha256: str  # of its contents
+    size_bytes: int
+    modified_ns: int  # of the file: with path and size, what tells that it was not touched since
+    n_layer: int
+    n_embd: int
+    head_size: int
+    vocab_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known apart from attempts, when the next step is asked for."""
 
     data: dict[str, DataFact]  # by key
     environment: str  # hash of code, torch, device and threads: a fingerprint without backend and data
     backend: str  # what trains: "" while the kernel is not built yet
-    daemon: str  # id of the asking daemon
+    daemon: str  # id of the asking daemon; "" for those who only look
+    models: dict[str, ModelFact] = field(default_factory=dict)  # by key
 
     def fingerprint(self, data: DataFact) -> str:
         """What a row of this data set runs under now."""

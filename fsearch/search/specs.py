@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from fsearch.plan import BASELINE, Largest, Search, Stage, Variant, canonical
+from fsearch.plan import BASELINE, Largest, Plan, Search, Stage, Variant, canonical
 from fsearch.search.ids import data_key, digest
 from fsearch.search.rows import AttemptSpec, Half, Role
 
@@ -48,7 +48,7 @@ def heaviest(search: Search) -> Variant | None:
     """The variant that needs most memory: gradients through most seeds, then most seeds."""
 
     def weight(variant: Variant) -> tuple[int, int]:
-        form = canonical(variant, search.n_layer or 0)
+        form = canonical(variant, search.layers)
         layers = len(form.get("layers", ()))
         return (layers if not form.get("detach", True) else 0, layers)
 
@@ -59,7 +59,7 @@ def probe_spec(search: Search, micro_batch: int) -> AttemptSpec:
     """One real step and one evaluation batch of the heaviest variant, on the longest examples."""
     variant = heaviest(search)
     name = variant.name if variant else BASELINE
-    form = canonical(variant, search.n_layer or 0)
+    form = canonical(variant, search.layers)
     return _spec(search, "probe", "probe", 1, ("screen",), name, form, SCREEN_SEED, micro_batch, probe=True)
 
 
@@ -71,7 +71,7 @@ def stage_spec(
     halves: tuple[Half, ...] = ("screen",)
     if confirms:
         halves = ("screen", "confirm") if search.screen else ("all",)
-    form = canonical(variant, search.n_layer or 0)
+    form = canonical(variant, search.layers)
     name = variant.name if variant else BASELINE
     role: Role = "confirm" if confirms else "screen"
     return _spec(search, stage.name, role, stage.steps, halves, name, form, seed, micro_batch)
@@ -88,6 +88,12 @@ def noop_spec(search: Search, stage: Stage, variant: Variant, micro_batch: int) 
 def build_spec(plan: str, environment: str) -> AttemptSpec:
     """The kernel's build: one row for each code and toolchain."""
     return _bare(plan, "build", digest({"build": environment}))
+
+
+def inspect_spec(plan: Plan, environment: str) -> AttemptSpec:
+    """The inspection of a plan's checkpoint: one row for each reference, whichever plans name it."""
+    identity = digest({"inspect": plan.checkpoint, "environment": environment})
+    return replace(_bare(plan.id, "inspect", identity), model={"checkpoint": plan.checkpoint})
 
 
 def prepare_spec(search: Search, environment: str) -> AttemptSpec:

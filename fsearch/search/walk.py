@@ -81,7 +81,7 @@ class _Walker:
 
     def _name_variants(self) -> None:
         """Static no-ops are written down untrained; variants with one canonical form are merged."""
-        for found in sort_out(self.search.variants, self.search.n_layer or 0):
+        for found in sort_out(self.search.variants, self.search.layers):
             entry = VariantBoard(found.variant, same_as=found.same_as)
             self.board.variants.append(entry)
             if found.noop:

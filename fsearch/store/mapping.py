@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from fsearch.search.rows import Attempt, AttemptSpec, DataFact
+from fsearch.search.rows import Attempt, AttemptSpec, DataFact, ModelFact
 
-DATA = "data"  # the kind of fact that a `DataFact` is
+DATA, MODEL = "data", "model"  # the kinds of facts: a `DataFact`, a `ModelFact`
 
 _SPEC = tuple(field.name for field in fields(AttemptSpec))
 _OWN = tuple(field.name for field in fields(Attempt) if field.name not in ("spec", "try_number", "daemon"))
@@ -33,12 +33,18 @@ def attempt_of(row: RowMapping) -> Attempt:
     return Attempt(spec=AttemptSpec(**spec), try_number=row["try"], daemon=row["daemon"] or "", **own)
 
 
-def fact_row(fact: DataFact) -> dict[str, Any]:
-    """The columns of a fact about data, but for `updated`."""
+def fact_row(fact: DataFact | ModelFact) -> dict[str, Any]:
+    """The columns of a fact, but for `updated`."""
     payload = asdict(fact)
-    return {"kind": DATA, "key": payload.pop("key"), "payload": payload}
+    kind = DATA if isinstance(fact, DataFact) else MODEL
+    return {"kind": kind, "key": payload.pop("key"), "payload": payload}
 
 
-def fact_of(row: RowMapping) -> DataFact:
+def data_fact_of(row: RowMapping) -> DataFact:
     """The fact about data of a row of the table `fact`."""
     return DataFact(key=row["key"], **row["payload"])
+
+
+def model_fact_of(row: RowMapping) -> ModelFact:
+    """The fact about a model of a row of the table `fact`."""
+    return ModelFact(key=row["key"], **row["payload"])

@@ -11,11 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, or_, select
 
-from fsearch.search.rows import Attempt, DataFact, Half
+from fsearch.search.rows import Attempt, DataFact, Half, ModelFact
 from fsearch.store import tables
-from fsearch.store.mapping import DATA, attempt_of, fact_of
+from fsearch.store.mapping import DATA, MODEL, attempt_of, data_fact_of, model_fact_of
 from fsearch.store.records import DaemonRecord, Evaluation, Event, ExampleScores, PlanRecord, Sample
 from fsearch.store.scores import unpack
 
@@ -83,10 +83,16 @@ class Queries(ABC):
 
     def facts(self) -> dict[str, DataFact]:
         """What is known about data, by key."""
+        return {fact.key: fact for fact in self._facts(DATA, data_fact_of)}
+
+    def models(self) -> dict[str, ModelFact]:
+        """What is known about checkpoints, by key."""
+        return {fact.key: fact for fact in self._facts(MODEL, model_fact_of)}
+
+    def _facts(self, kind: str, fact_of: Callable[[RowMapping], T]) -> list[T]:
         table = tables.fact
-        query = select(table).where(table.c.kind == DATA).order_by(table.c.key)
-        facts = self._read(lambda connection: [fact_of(row) for row in connection.execute(query).mappings()])
-        return {fact.key: fact for fact in facts}
+        query = select(table).where(table.c.kind == kind).order_by(table.c.key)
+        return self._read(lambda connection: [fact_of(row) for row in connection.execute(query).mappings()])
 
     def plans(self) -> list[PlanRecord]:
         """All plans, in the order in which they were first asked."""

@@ -15,7 +15,7 @@ The contract of `Store`:
 - Details first, the end last: evaluations, example scores and telemetry are added before `finish`, so
   that a finished attempt has all of them.
 
-It decides nothing, backs up nothing, and deletes nothing.
+It decides nothing, backs up nothing, and deletes nothing but a fact that no longer holds.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import Connection, Table, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from fsearch.search.outcomes import CLASSES
-from fsearch.search.rows import Attempt, AttemptSpec, DataFact, Half
+from fsearch.search.rows import Attempt, AttemptSpec, DataFact, Half, ModelFact
 from fsearch.store import tables
 from fsearch.store.create import create_folder, create_record
 from fsearch.store.engine import close, connect
 from fsearch.store.errors import StoreConflict, speaking
 from fsearch.store.lock import lock_folder
-from fsearch.store.mapping import attempt_of, attempt_row, fact_row
+from fsearch.store.mapping import MODEL, attempt_of, attempt_row, fact_row
 from fsearch.store.place import check_record, refuse_network_file_system, refuse_read_only
 from fsearch.store.queries import Queries, attempt_with
 from fsearch.store.records import Evaluation, Level, Result, Sample
@@ -126,8 +126,8 @@ class Store(Queries):
             row = {"id": id, "position": position, "name": name, "path": path, "text": text}
             _insert_new(connection, tables.plan, [row | {"first_asked": _now()}])
 
-    def put_fact(self, fact: DataFact) -> None:
-        """Note what is known about a data set now, in place of what was known before."""
+    def put_fact(self, fact: DataFact | ModelFact) -> None:
+        """Note what is known about a data set or a model now, in place of what was known before."""
         table = tables.fact
         row = fact_row(fact)
         key = (table.c.kind == row["kind"]) & (table.c.key == row["key"])
@@ -137,6 +137,12 @@ class Store(Queries):
                 connection.execute(insert(table).values(**row, updated=_now()))
             elif any(known[name] != value for name, value in row.items()):
                 connection.execute(update(table).where(key).values(**row, updated=_now()))
+
+    def forget_model(self, key: str) -> None:
+        """Remove what was known about a checkpoint, because its file is not that one any more."""
+        table = tables.fact
+        with self._writing() as connection:
+            connection.execute(delete(table).where(table.c.kind == MODEL, table.c.key == key))
 
     def begin(
         self,

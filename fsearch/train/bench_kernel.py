@@ -29,7 +29,6 @@ def run(job: Job, channel: Channel) -> None:
     channel.enter("build")
     import torch
 
-    from fsearch import kernels
     from fsearch.kernels import build
     from fsearch.train.kernel_measurement import FULL, QUICK, Measurement
 
@@ -38,20 +37,29 @@ def run(job: Job, channel: Channel) -> None:
     except ValueError as error:
         channel.send("result", outcome="no_device", reason=str(error))
         return
-    cache = Path(job["cache"])
-    try:
-        targets = build.native_targets() if device.type == "cuda" else ()
-        built = build.build(cache, cuda=targets, progress=lambda line: channel.send("progress", doing=line))
-    except build.KernelBuildError as error:
-        print(error.detail, file=sys.stderr)
-        channel.send("result", outcome="kernel_build_failed", reason=error.reason)
+    targets = build.native_targets() if device.type == "cuda" else ()
+    if not load_built(Path(job["cache"]), targets, channel):
         return
-    kernels.load(built.library)
     channel.enter("measure")
     torch.set_num_threads(job["threads"])
     measurement = Measurement(device, job["threads"], job["quick"], channel)
     measurement.run(QUICK if job["quick"] else FULL)
     channel.send("result", outcome="completed")
+
+
+def load_built(cache: Path, targets: tuple[str, ...], channel: Channel) -> bool:
+    """Load the kernel for `targets`, built first if `cache` lacks it. If that fails: a `result`, False."""
+    from fsearch import kernels
+    from fsearch.kernels import build
+
+    try:
+        built = build.build(cache, cuda=targets, progress=lambda line: channel.send("progress", doing=line))
+    except build.KernelBuildError as error:
+        print(error.detail, file=sys.stderr)
+        channel.send("result", outcome="kernel_build_failed", reason=error.reason)
+        return False
+    kernels.load(built.library)
+    return True
 
 
 def _device(asked: str) -> torch.device:

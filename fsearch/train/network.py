@@ -1,6 +1,6 @@
-"""The network an attempt trains: its model from seeded initial values, its Future-Seed, its logits.
+"""The network an attempt trains: a checkpoint or seeded initial values, Future-Seed, precision, logits, loss.
 
-Deliberately not here: the layers (fsearch.rwkv7), losses and scores.
+Deliberately not here: the layers (fsearch.rwkv7), scores, and how the parameters move.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fsearch.rwkv7 import RWKV7, FutureSeed, initialise
 from fsearch.train.batches import Batch
+from fsearch.train.model_file import load_inspected
+
+_COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +29,27 @@ class Network:
 
     @classmethod
     def from_job(cls, job: Mapping[str, Any], vocab_size: int) -> Network:
-        """The network at step 0; its random numbers come from the job's `init` stream alone."""
-        model = RWKV7(vocab_size=vocab_size, **job["model"]["init"])
-        initialise(model, torch.Generator().manual_seed(job["streams"]["init"]))
-        return cls(model, FutureSeed.from_form(job["form"], n_head=model.n_head))
+        """The network at step 0, from the job's checkpoint or from initial values for ids below `vocab_size`.
+
+        Its parameters are float32 in any precision; `precision` is what it computes in. Raises ModelChanged
+        for a checkpoint that is not the inspected one any more, and CheckpointError.
+        """
+        model = _model_at_step_0(job, vocab_size)
+        model.compute_dtype = _COMPUTE_DTYPES[job["recipe"]["precision"]]
+        return cls(model, FutureSeed.from_form(job["form"], model.n_head, model.n_embd))
 
     def logits_at_targets(self, batch: Batch) -> Tensor:
-        """Logits [K, V] at the batch's target positions; the head is not run anywhere else."""
+        """Logits [K, V], float32, at the batch's target positions; the head is not run anywhere else."""
         tokens, prompt_len = torch.from_numpy(batch.tokens), torch.from_numpy(batch.prompt_len)
         hidden = self.model.hidden(tokens, prompt_len, self.future_seed)  # [B, T, C]
         at_targets: Tensor = hidden.flatten(0, 1).index_select(0, torch.from_numpy(batch.positions))
         logits: Tensor = self.model.head(at_targets)
-        return logits
+        return logits.float()
+
+    def loss(self, batch: Batch, trained_tokens: int) -> Tensor:
+        """The batch's part of the mean cross-entropy over the `trained_tokens` of a step, in nats."""
+        targets = torch.from_numpy(batch.targets)
+        return F.cross_entropy(self.logits_at_targets(batch), targets, reduction="sum") / trained_tokens
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, for a checkpoint."""
@@ -48,3 +61,11 @@ class Network:
         self.model.load_state_dict(state["model"])
         if self.future_seed is not None:
             self.future_seed.load_state_dict(state["future_seed"])
+
+
+def _model_at_step_0(job: Mapping[str, Any], vocab_size: int) -> RWKV7:
+    """A checkpoint's model as it is, or a new one, whose random numbers come from the `init` stream alone."""
+    if "checkpoint" in job["model"]:
+        return load_inspected(job["model_file"])
+    model = RWKV7(vocab_size=vocab_size, **job["model"]["init"])
+    return initialise(model, torch.Generator().manual_seed(job["streams"]["init"]))

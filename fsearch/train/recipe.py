@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Decay = Literal["none", "linear", "cosine"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """The numbers of AdamW and its schedule.
+    """The numbers of AdamW and its schedule, and what is computed in.
 
     `warmup` and `decay_from` are fractions of the steps, `final_lr` is one of `lr`. `grad_clip` is a largest
     gradient norm, None for no clipping.
@@ -29,12 +30,13 @@ class Recipe:
     decay: Decay
     decay_from: float
     final_lr: float
+    precision: Precision
 
     @classmethod
     def from_job(cls, fields: Mapping[str, Any]) -> Recipe:
         """The recipe of a job. Raises ValueError for a precision or a decay that there is not."""
-        if fields["precision"] != "fp32":
-            raise ValueError(f"precision {fields['precision']!r} is not available here; use fp32")
+        if fields["precision"] not in ("fp32", "bf16"):
+            raise ValueError(f"precision must be fp32 or bf16, not {fields['precision']!r}")
         if fields["decay"] not in ("none", "linear", "cosine"):
             raise ValueError(f"decay must be none, linear or cosine, not {fields['decay']!r}")
         first, second = fields["betas"]
@@ -47,6 +49,7 @@ class Recipe:
             decay=fields["decay"],
             decay_from=fields["decay_from"],
             final_lr=fields["final_lr"],
+            precision=fields["precision"],
         )
 
 

@@ -22,23 +22,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo
-import torch.nn.functional as F
 from torch.utils import deterministic
 
 from fsearch import kernels
 from fsearch.kernels.library import FALLBACK
-from fsearch.rwkv7 import parameter_groups, weights_sha256
+from fsearch.rwkv7 import weights_sha256
 from fsearch.tasks import prepared
 from fsearch.train import checkpoint
 from fsearch.train.batches import DataOrder, Examples, Integers
 from fsearch.train.evaluate import Scores, evaluate
 from fsearch.train.job import Channel, Job
 from fsearch.train.network import Network
-from fsearch.train.recipe import Recipe, lr_factor
+from fsearch.train.optimization import Optimization
+from fsearch.train.recipe import Recipe
 
-# The first step of an optimizer imports torch._dynamo, which takes a second, and where torch has it this
-# module too: they are imported here so that a forked worker finds them.
+# Where torch has this module, the first step of an optimizer imports it: a forked worker must find it.
 with contextlib.suppress(ImportError):
     importlib.import_module("torch.profiler._cupti_monitor")
 
@@ -107,10 +105,7 @@ class Trainer:
 
     def _load(self) -> None:
         job = self._job
-        torch.set_num_threads(job["threads"])
-        torch.use_deterministic_algorithms(True)
-        # Nothing here reads memory before writing it, and filling it first would cost five percent of a step.
-        deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        set_up_torch(job["threads"])
         _use_backend(job["backend"])
         data = prepared.load(Path(job["data"]["path"]))
         if data.meta.sha256 != job["data"]["sha256"]:
@@ -125,13 +120,7 @@ class Trainer:
         }
         self._order = DataOrder(job["streams"]["order"], len(self._examples))
         self._network = Network.from_job(job, data.meta.vocab_size)
-        groups = parameter_groups(
-            self._network.model, self._network.future_seed, self._recipe.lr, self._recipe.weight_decay
-        )
-        gates = [] if self._network.future_seed is None else list(self._network.future_seed.parameters())
-        self._clipped_together = [list(self._network.model.parameters())] + ([gates] if gates else [])
-        self._base_lrs: list[float] = [group["lr"] for group in groups]
-        self._optimizer = torch.optim.AdamW(groups, betas=self._recipe.betas, fused=True)
+        self._optimization = Optimization(self._network, self._recipe, self._steps)
         self._resume()
 
     # Training
@@ -156,17 +145,16 @@ class Trainer:
         indices = self._indices_of_step()
         trained_tokens = int(self._examples.num_targets[indices].sum())
         loss = torch.zeros(())
-        self._optimizer.zero_grad()
+        self._optimization.zero_grad()
         for start in range(0, len(indices), job["micro_batch"]):
             batch = self._examples.batch(indices[start : start + job["micro_batch"]])
-            logits = self._network.logits_at_targets(batch)
-            part = F.cross_entropy(logits, torch.from_numpy(batch.targets), reduction="sum") / trained_tokens
+            part = self._network.loss(batch, trained_tokens)
             part.backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
         value = loss.item()
         if not math.isfinite(value):
             raise Ended("diverged", f"the loss became {value} in step {self._step + 1} of {self._steps}")
-        self._update()
+        self._optimization.update(self._step)
         self._step += 1
         self._tokens += int(self._examples.num_tokens[indices].sum())
         if len(self._first_losses) < EARLY_STEPS:
@@ -177,16 +165,6 @@ class Trainer:
         if self._probe:
             return self._examples.longest(self._job["batch"])
         return self._order.step(self._step, self._job["batch"])
-
-    def _update(self) -> None:
-        if self._recipe.grad_clip is not None:
-            # Apart from each other: the gradient of a trained gate must not change the model's step.
-            for parameters in self._clipped_together:
-                torch.nn.utils.clip_grad_norm_(parameters, self._recipe.grad_clip)
-        factor = lr_factor(self._recipe, self._step, self._steps)
-        for group, lr in zip(self._optimizer.param_groups, self._base_lrs, strict=True):
-            group["lr"] = lr * factor
-        self._optimizer.step()
 
     def _end_if_noop(self) -> None:
         reference = self._job["noop_reference"]
@@ -275,7 +253,7 @@ class Trainer:
     def _save(self) -> None:
         state = {
             "network": self._network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._optimization.state_dict(),
             "step": self._step,
             "tokens": self._tokens,
             "first_losses": self._first_losses,
@@ -291,7 +269,7 @@ class Trainer:
         if state is None:
             return
         self._network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimization.load_state_dict(state["optimizer"])
         self._step = self._resumed_from = state["step"]
         self._tokens = state["tokens"]
         self._first_losses = state["first_losses"]
@@ -326,7 +304,7 @@ class Trainer:
             "early_weights_sha256": self._early_sha256,
             "weights_sha256": weights_sha256(self._network.model),
             "seconds": self._seconds,
-            "peak_memory_mib": _peak_memory_mib(),
+            "peak_memory_mib": peak_memory_mib(),
             "backend": kernels.backend(),
             "resumed_from_step": self._resumed_from,
             "examples": {half: scores[half].packed() for half in halves},
@@ -337,6 +315,14 @@ def run(job: Job, channel: Channel, kernel_cache: Path | None = None) -> None:
     """Run one attempt job, with the compiled kernel if it is loaded or lies in `kernel_cache`."""
     load_kernel(kernel_cache)
     Trainer(job, channel).run()
+
+
+def set_up_torch(threads: int) -> None:
+    """Threads, and the settings under which equal jobs give equal numbers."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    # Nothing here reads memory before writing it, and filling it first would cost five percent of a step.
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _use_backend(wanted: str) -> None:
@@ -372,13 +358,13 @@ def load_kernel(cache: Path | None) -> None:
 
 def _owner(job: Job) -> str:
     """Whose checkpoint it is: a hash of all that decides the numbers, so that no other state is taken up."""
-    aside = ("try", "checkpoint", "noop_reference")
+    aside = ("try", "checkpoint", "noop_reference", "model_file")  # a moved file has the same weights
     deciding = {key: value for key, value in job.items() if key not in aside}
     text = json.dumps([deciding, kernels.backend(), torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _peak_memory_mib() -> float:
+def peak_memory_mib() -> float:
     """The most memory this process has had resident, in MiB."""
     with open("/proc/self/status", encoding="utf-8") as file:
         line = next(line for line in file if line.startswith("VmHWM:"))

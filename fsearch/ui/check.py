@@ -7,30 +7,37 @@ import argparse
 from rich.text import Text
 
 from fsearch.plan import Plan, Search, expand, sort_out
+from fsearch.search.rows import ModelFact
 from fsearch.ui.counts import at_most, trained_variants
 from fsearch.ui.errors import OK
+from fsearch.ui.inspection import inspected
 from fsearch.ui.layout import columns, console, paragraph, put
 from fsearch.ui.plans import PlanFile, read_runnable
-from fsearch.ui.words import margin, points
+from fsearch.ui.words import NOT_INSPECTED, margin, points
 
 
 def answer(options: argparse.Namespace) -> int:
     """Print what the plan would do. Raises UserError where it is wrong or not available."""
     file = read_runnable(options.plan)
     screen = console()
-    put(screen, lines(file, screen.width))
+    put(screen, lines(file, inspected(file.plan), screen.width))
     return OK
 
 
-def lines(file: PlanFile, width: int) -> list[Text]:
-    """The plan's searches, each with its attempts and what would not be trained."""
+def lines(file: PlanFile, model: ModelFact | None, width: int) -> list[Text]:
+    """The plan's searches, each with its attempts and what would not be trained.
+
+    `model` is the plan's checkpoint, where it has one that is here.
+    """
     plan = file.plan
-    searches = expand(plan)
+    searches = expand(plan, {} if model is None else {model.key: model})
     total = sum(sum(at_most(search)) for search in searches)
     source = f"{file.path}{' (packaged)' if file.packaged else ''}"
     many = "1 search" if len(searches) == 1 else f"{len(searches)} searches"
     result = [Text.assemble(("valid", "bold green"), f"  {plan.name}")]
     result += paragraph(f"{source}; id {plan.id}; master seed {plan.seed}", width, style="dim")
+    if plan.checkpoint is not None:
+        result += paragraph(_model_words(plan.checkpoint, model), width)
     result += paragraph(
         f"{many}, at most {total} trained attempts. A gain counts from {margin(plan.claim.at_least)} on, "
         f"at alpha {plan.claim.alpha:g}, corrected (Holm) over all confirmed variants of the plan.",
@@ -39,6 +46,19 @@ def lines(file: PlanFile, width: int) -> list[Text]:
     for search in searches:
         result += [Text(), *_search(plan, search, width)]
     return result
+
+
+def _model_words(checkpoint: str, model: ModelFact | None) -> str:
+    if model is None:
+        return (
+            f"from the checkpoint {checkpoint}: it is not downloaded yet, so its layers are not known. "
+            "`fsearch run` downloads it into the cache of the Hugging Face Hub (HF_HOME says where), and "
+            "goes on where a download was cut."
+        )
+    return (
+        f"from the checkpoint {checkpoint}: {model.n_layer} layers, width {model.n_embd}, head size "
+        f"{model.head_size}, vocabulary {model.vocab_size}; SHA-256 {model.sha256[:16]}"
+    )
 
 
 def _search(plan: Plan, search: Search, width: int) -> list[Text]:
@@ -50,7 +70,9 @@ def _search(plan: Plan, search: Search, width: int) -> list[Text]:
     result += columns(rows, "<>><")
     trained = trained_variants(search)
     result += paragraph(f"{len(trained)} variants to train: {', '.join(trained) or 'none'}", width)
-    for found in sort_out(search.variants, search.n_layer or 0):
+    if search.n_layer is None:
+        return [*result, *paragraph(f"no-ops are not known: {NOT_INSPECTED}", width, style="yellow")]
+    for found in sort_out(search.variants, search.n_layer):
         name = found.variant.name
         if found.noop:
             result += paragraph(f"no-op, not trained: {name}: {found.noop}", width, style="yellow")

@@ -1,6 +1,6 @@
 """The command line: which verbs and options there are, and who answers them.
 
-    fsearch run PLAN... | status | check PLAN | report [PLAN] | export [PLAN] | bench kernel
+    fsearch run PLAN... | status | check PLAN | report [PLAN] | export [PLAN] | bench SUBJECT
 
 A verb's module, and with it everything heavy, is imported when the verb is used: help stays quick.
 """
@@ -86,6 +86,14 @@ def parser() -> argparse.ArgumentParser:
     kernel.add_argument("--quick", action="store_true", help="two small shapes, a first look")
     kernel.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
     _state_option(kernel)
+    step = subjects.add_parser("step", help="optimizer steps: tokens a second, memory, what takes the time")
+    step.add_argument("--shape", choices=("demo", "0.1b"), default="0.1b", help="the model (0.1b)")
+    step.add_argument("--batch", type=_count, metavar="N", help="examples a step (0.1b: 1, demo: 32)")
+    step.add_argument("--tokens", type=_tokens, metavar="N", help="tokens an example (0.1b: 256, demo: 18)")
+    step.add_argument("--precision", choices=("fp32", "bf16"), help="one of them only")
+    step.add_argument("--threads", type=_threads, default=1, metavar="N", help="CPU threads (1)")
+    step.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
+    _state_option(step)
     return whole
 
 
@@ -93,6 +101,19 @@ def _threads(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to 1024")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000000")
+    return int(text)
+
+
+def _tokens(text: str) -> int:
+    tokens = _count(text)
+    if tokens < 2:
+        raise argparse.ArgumentTypeError("an example needs 2 tokens: one to read, one to predict")
+    return tokens
 
 
 def _device(text: str) -> str:

@@ -39,8 +39,13 @@ NOTHING = Count(0, 0, 0, 0, 0)
 
 
 def trained_variants(search: Search) -> list[str]:
-    """The variants that would be trained: neither static no-ops nor the same as an earlier one."""
-    found = sort_out(search.variants, search.n_layer or 0)
+    """The variants that would be trained: neither static no-ops nor the same as an earlier one.
+
+    All of them while the model's layers are not known.
+    """
+    if search.n_layer is None:
+        return [variant.name for variant in search.variants]
+    found = sort_out(search.variants, search.n_layer)
     return [entry.variant.name for entry in found if not (entry.noop or entry.same_as)]
 
 

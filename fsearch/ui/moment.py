@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from fsearch.search.rows import Attempt
+from fsearch.search.rows import AHEAD, Attempt
 from fsearch.store import DaemonRecord, Event, PlanRecord, Reader
 from fsearch.system.process import lives
 from fsearch.ui.counts import NOTHING, Count
@@ -58,7 +58,7 @@ def moment_of(reader: Reader, state: Path, now: datetime) -> Moment:
         state=state,
         life=life,
         daemon=daemon,
-        running=tuple(sorted(running, key=lambda row: row.spec.role not in ("build", "prepare"))),
+        running=tuple(sorted(running, key=lambda row: row.spec.role not in AHEAD)),
         view=view,
         path=path,
         other_plans=max(0, len(records) - 1),

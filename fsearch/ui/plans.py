@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import fsearch
-from fsearch.plan import Plan, PlanError, not_available, parse
+from fsearch.plan import HUB, Plan, PlanError, not_available, parse
 from fsearch.store import PlanRecord
 from fsearch.tasks import announced, schemas
 from fsearch.ui.errors import UserError
@@ -76,12 +76,26 @@ def read(name: str) -> PlanFile:
 
 
 def read_runnable(name: str) -> PlanFile:
-    """A plan that this release can run. Raises UserError, naming all that it cannot."""
+    """A plan that this release can run here. Raises UserError, naming all that it cannot."""
     file = read(name)
     missing = not_available(file.plan, announced())
     if missing:
         raise UserError("\n".join(str(problem) for problem in missing))
+    place = file.plan.checkpoint
+    if place is not None and not is_address(place) and not Path(place).is_file():
+        what = "is not a file" if Path(place).exists() else "is not there"
+        raise checkpoint_error(file.plan, f"{place} {what}; the path is relative to the plan file")
     return file
+
+
+def is_address(checkpoint: str) -> bool:
+    """Whether a checkpoint is downloaded, rather than a file here."""
+    return checkpoint.startswith(HUB)
+
+
+def checkpoint_error(plan: Plan, why: str) -> UserError:
+    """What is wrong with a plan's checkpoint, at its place in the plan."""
+    return UserError(str(plan.source.problem(("model", "checkpoint"), why)))
 
 
 def recorded(record: PlanRecord) -> Plan | None:

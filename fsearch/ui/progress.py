@@ -16,7 +16,7 @@ from rich.text import Text
 from fsearch.plan import BASELINE, Plan, expand
 from fsearch.search.board import Difference
 from fsearch.search.next_step import Standing
-from fsearch.search.rows import Attempt, AttemptSpec
+from fsearch.search.rows import AHEAD, Attempt, AttemptSpec
 from fsearch.ui.layout import WIDE, paragraph, worded
 from fsearch.ui.streams import mute
 from fsearch.ui.words import duration, percent, points
@@ -54,7 +54,7 @@ class Lines:
 
     def attempt_started(self, spec: AttemptSpec, try_number: int) -> None:
         self._began[spec.id] = self._clock()
-        what = "being built" if spec.role == "build" else ""
+        what = {"build": "being built", "inspect": "being inspected"}.get(spec.role, "")
         self._show_bar(spec, 0, max(spec.steps, 1), what, again=try_number > 1)
 
     def progress(
@@ -75,7 +75,7 @@ class Lines:
         if self._bar and spec.role != "prepare":  # which runs beside the training
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
-        if self._headed and spec.search != self._heading and spec.role != "prepare":
+        if self._headed and spec.search != self._heading and spec.role not in AHEAD:
             self._heading = spec.search
             self._say(Text(spec.search, "bold cyan"))
         began = self._began.pop(spec.id, None)
@@ -137,6 +137,8 @@ class Lines:
     def _place(self, spec: AttemptSpec) -> str:
         if spec.role == "build":
             return "kernel"
+        if spec.role == "inspect":
+            return f"model {spec.model['checkpoint']}"
         if spec.role == "prepare":
             return f"data of {spec.search}"
         trained = spec.role in ("screen", "confirm")
@@ -148,7 +150,7 @@ class Lines:
     def _show_bar(self, spec: AttemptSpec, step: int, steps: int, what: str, *, again: bool = False) -> None:
         if not self._bar or spec.role == "prepare":
             return
-        name = {"build": "kernel", "probe": f"batch {spec.batch}"}.get(
+        name = {"build": "kernel", "inspect": "model", "probe": f"batch {spec.batch}"}.get(
             spec.role, f"{spec.stage} {spec.variant} seed {spec.seed}"
         )
         if not self._bar.tasks:
@@ -177,6 +179,6 @@ def _ending(attempt: Attempt) -> str:
         return f"failed ({attempt.outcome})"
     if spec.role == "build":
         return f"built ({attempt.backend})"
-    if spec.role == "prepare":
+    if spec.role in ("inspect", "prepare"):
         return "ready"
     return "fits" if spec.micro_batch == spec.batch else f"fits in micro-batches of {spec.micro_batch}"

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from fsearch.plan import BASELINE, Stage
 from fsearch.search.board import Board, VariantBoard
 from fsearch.search.next_step import Standing
-from fsearch.search.outcomes import Closed, standing
-from fsearch.search.rows import Attempt, Facts
+from fsearch.search.outcomes import Closed, of_one_daemon, standing
+from fsearch.search.rows import AHEAD, Attempt, Facts
 from fsearch.search.specs import (
     SCREEN_SEED,
     build_spec,
     confirm_seeds,
     given_batch,
+    inspect_spec,
     noise_floor_seeds,
     noop_spec,
     prepare_spec,
@@ -33,7 +34,9 @@ class Row:
     attempt: Attempt  # the closing try, or the newest one while it is open
     tries: tuple[Attempt, ...]  # under every fingerprint, in order
     closed: bool
-    search_index: int | None  # None for a row that serves all searches, such as the kernel's build
+    search_index: (
+        int | None
+    )  # None for a row that serves all searches: the kernel's build, the model's inspection
     search: str
     variant: str
     stage: str
@@ -78,10 +81,12 @@ def rows_of(plan_standing: Standing, facts: Facts, attempts: Sequence[Attempt]) 
 
     build = build_spec(plan.id, facts.environment).id
     places = {build: _Place(None, "", "build", "")}
+    if plan.checkpoint is not None:
+        places[inspect_spec(plan, facts.environment).id] = _Place(None, "", "inspect", "")
     for index, board in enumerate(boards):
         prepare = prepare_spec(board.search, facts.environment).id
         places.setdefault(prepare, _Place(index, board.search.label, "prepare", ""))
-        known = _places(board)
+        known = _places(board) if board.asked else {}
         for identity in board.asked:
             if identity in known:
                 places.setdefault(identity, known[identity])
@@ -144,8 +149,11 @@ def _row(plan_standing: Standing, place: _Place, tries: list[Attempt]) -> Row:
     index, entry = place.search_index, place.entry
     board = plan_standing.boards[index] if index is not None else None
     # Only what ran inside a search belongs to the fingerprint that the search lives under.
-    ran_inside = tries[0].spec.role not in ("build", "prepare") and "noop" not in tries[0].spec.form
+    role = tries[0].spec.role
+    ran_inside = role not in AHEAD and "noop" not in tries[0].spec.form
     current = [row for row in tries if not ran_inside or (board and row.fingerprint == board.fingerprint)]
+    if role in ("build", "inspect"):  # another daemon begins these afresh
+        current = of_one_daemon(current, "")
     state = standing(current, plan_standing.plan.limits.retries, "")
     verdict = None
     if entry is not None and index is not None:

@@ -83,8 +83,11 @@ def _show_end(
         put(screen, [_command(f"run {names}{where}")])
         return
     put(screen, [Text(), *report_lines(views, screen.width), Text()])
+    undone = sum(bool(search.failed) for view in views for search in view.searches)
     failed = sum(len(view.failures) for view in views)
-    ended = "Every search has ended" + (f"; {failed} attempt{'s' * (failed > 1)} failed." if failed else ".")
+    ended = "Every search has ended"
+    ended += f"; {undone} could not be done" if undone else ""
+    ended += f"; {failed} attempt{'s' * (failed > 1)} failed." if failed else "."
     put(screen, paragraph(f"{ended} All of it, for scripts:", screen.width, indent=0))
     put(screen, [_command(f"export{' ' + names if len(files) == 1 else ''}{where}")])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from pathlib import Path
 
 from rich.text import Text
 
@@ -16,7 +17,7 @@ from fsearch.ui.layout import bar, columns, cut, paragraph, pulled_apart, worded
 from fsearch.ui.moment import Moment
 from fsearch.ui.state import shown
 from fsearch.ui.view import PlanView, SearchView
-from fsearch.ui.words import age, duration, interval, percent, points, since, verdict
+from fsearch.ui.words import NOT_INSPECTED, age, duration, interval, percent, points, since, verdict
 
 _STEP = re.compile(r"step (\d+) of (\d+)")
 MOST_EVENTS = 4
@@ -73,7 +74,7 @@ def _now(moment: Moment, view: PlanView, now: datetime, width: int) -> list[Text
                 how = f"Nothing is running: killed, last sign of life {age(daemon.beat_at, now)} ago"
             done = f"{count.done} of about {count.expected} attempts are done and kept"
             where = "" if shown(moment.state) == "./state" else f" --state {shown(moment.state)}"
-            sentence = f"{how}; {done}. Go on with: fsearch run {moment.path}{where}"
+            sentence = f"{how}; {done}. Go on with: fsearch run {shown(Path(moment.path))}{where}"
         return paragraph(sentence, width, indent=0)
     if not moment.running:
         return paragraph(daemon.step, width, indent=0)
@@ -137,7 +138,7 @@ def _brief(search: SearchView) -> list[Text | str]:
         state, found = "failed", search.failed
     elif not search.finished:
         state = f"{search.count.done}/{search.count.expected}" if search.begun else "waiting"
-        found = ""
+        found = "" if search.inspected else NOT_INSPECTED
     else:
         state, found = "finished", _confirmed(search) or "nothing confirmed"
     return [Text(search.label, "cyan"), worded(state), baseline, Text(found, "dim")]

@@ -183,6 +183,8 @@ def _failures(view: PlanView, width: int) -> list[Text]:
 
 
 def _search_failed(view: PlanView, row: Row) -> bool:
+    if row.stage == "inspect":
+        return any(search.failed for search in view.searches)
     return row.search_index is not None and bool(view.searches[row.search_index].failed)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from fsearch.plan import Plan, expand
 from fsearch.search.board import Board, Record, VariantBoard
 from fsearch.search.next_step import Standing, facts_as_recorded, standing_of
-from fsearch.search.rows import Attempt, DataFact
+from fsearch.search.rows import Attempt, DataFact, ModelFact
 from fsearch.search.specs import search_data_key, search_key
 from fsearch.search.statistics import paired_t
 from fsearch.search.walk import unmerged
@@ -80,6 +80,7 @@ class SearchView:
     recipe: dict[str, Any]
     batch: int | None
     micro_batch: int | None
+    inspected: bool  # whether the layers of the model are known; True where it starts from scratch
     stages: tuple[StageView, ...]
     screened: bool
     begun: bool
@@ -124,18 +125,18 @@ class PlanView:
 class Snapshot:
     """All rows of a record, read once, to view any number of plans of one moment."""
 
-    def __init__(self, attempts: Sequence[Attempt], data: dict[str, DataFact]):
+    def __init__(self, attempts: Sequence[Attempt], data: dict[str, DataFact], models: dict[str, ModelFact]):
         self.attempts = attempts
         self.record = Record(attempts)
-        self.facts = facts_as_recorded(data, self.record)
+        self.facts = facts_as_recorded(data, models, self.record)
 
     @classmethod
     def of(cls, reader: Reader) -> Snapshot:
-        return cls(reader.attempts(), reader.facts())
+        return cls(reader.attempts(), reader.facts(), reader.models())
 
     def has(self, plan: Plan) -> bool:
         """Whether anything that this plan asks for was ever recorded."""
-        keys = {search_key(search) for search in expand(plan)}
+        keys = {search_key(search) for search in expand(plan, self.facts.models)}
         return any(row.spec.plan == plan.id or row.spec.search_key in keys for row in self.attempts)
 
     def view(self, plan: Plan) -> PlanView:
@@ -168,6 +169,7 @@ class Snapshot:
             recipe=search.recipe,
             batch=search.batch if isinstance(search.batch, int) else None,
             micro_batch=board.micro_batch,
+            inspected=search.n_layer is not None,
             stages=tuple(
                 StageView(
                     name=stage.name,

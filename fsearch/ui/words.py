@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from fsearch.plan import BASELINE
 from fsearch.ui.view import SearchView, VariantView
 
+NOT_INSPECTED = "the checkpoint is not inspected yet"
+
 
 def percent(fraction: float | None) -> str:
     """A score: `58.5 %`."""
@@ -90,7 +92,7 @@ def claim(search: SearchView, at_least: float) -> str:
     if search.failed:
         return "Nothing may be claimed: this search could not be done."
     if not search.begun:
-        return "Nothing is known yet."
+        return "Nothing is known yet." if search.inspected else f"Nothing is known yet: {NOT_INSPECTED}."
     by_word: dict[str, list[str]] = {}
     for variant in search.variants:
         if variant.same_as is None and variant.verdict:

@@ -15,8 +15,10 @@ import torch
 
 from fsearch.daemon.child import spawn
 from fsearch.daemon.outcomes import Ending, outcome_of
+from fsearch.rwkv7 import CheckpointError, HubError, HubUnreachable
 from fsearch.search.outcomes import CLASSES
 from fsearch.train.job import run_reporting
+from fsearch.train.model_file import ModelChanged
 
 RESULT = {"type": "result", "outcome": "completed", "reason": "40 steps"}
 
@@ -64,6 +66,10 @@ EXCEPTIONS = [
     (MemoryError(), "oom"),
     (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/state/checkpoints/x.pt"), "disk_full"),
     (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/state/checkpoints/x.pt"), "disk_full"),
+    (CheckpointError(Path("/m.pth"), "blocks.2.att.w1 is missing"), "model_refused"),
+    (HubError("hf://o/r/f: there is no repository o/r at the hub"), "model_refused"),
+    (HubUnreachable("hf://o/r/f could not be fetched"), "network_wait"),
+    (ModelChanged("/m.pth is not the file any more that was inspected"), "model_changed"),
     (RuntimeError("CUDA error: device-side assert triggered"), "crashed"),
     (RuntimeError("CUDA error: an illegal memory access was encountered"), "crashed"),
     (ValueError("the prepared data have another checksum"), "crashed"),
@@ -139,6 +145,7 @@ def test_only_a_failure_that_says_something_of_the_variant_closes_an_attempt() -
     assert {word for word, kind in CLASSES.items() if kind == "configuration"} == {
         "oom",
         "data_short",
+        "model_refused",
         "diverged",
         "kernel_build_failed",
     }

@@ -188,7 +188,7 @@ def standing(state: Path, plan: Path) -> Standing:
     """Where a plan stands according to the record."""
     with open_reader(record_path(state)) as reader:
         record = Record(reader.attempts())
-        return standing_of(parsed(plan), facts_as_recorded(reader.facts(), record), record)
+        return standing_of(parsed(plan), facts_as_recorded(reader.facts(), reader.models(), record), record)
 
 
 def exported(state: Path, plan: Path) -> list[dict[str, Any]]:

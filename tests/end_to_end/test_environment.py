@@ -132,6 +132,7 @@ def job_of(state: Path, row: Attempt) -> dict[str, Any]:
     job = attempt_job(
         Step(row.spec, 1),
         data,
+        None,
         fingerprint=row.fingerprint,
         device="cpu",
         threads=1,

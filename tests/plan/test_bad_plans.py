@@ -190,6 +190,15 @@ BAD = {
     "unknown suffix": bad("- scalar_l1\n", "- scalar_l1_cos\n", 11, "'_cos'.*a name is", "variants[1]"),
     "the baseline as a variant": bad("- scalar_l1\n", "- no_fs\n", 11, "leave it out", "variants[1]"),
     "the baseline's name": bad("name: strong", "name: no_fs", 12, "choose another", "variants[2]"),
+    "field of another gate": bad(
+        "norm: false", "weight_lr: 0.1", 12, "weight_lr is read with gate: input alone", "variants[2]"
+    ),
+    "field of their head gate": bad(
+        "norm: false", "alpha_head: -2", 12, "alpha_head is read with compat: drafts alone", "variants[2]"
+    ),
+    "compat without a head gate": bad(
+        "norm: false", "compat: drafts", 12, "compat: drafts is for gate: head", "variants[2]"
+    ),
     "variant twice": bad("name: strong", "name: scalar_l1", 12, "twice.*line 11.*keep one", "variants[2]"),
     "variant without a name": bad("name: strong, ", "", 12, "'name' is missing; add it", "variants[2]"),
     "no variants": bad("batch: 32", "batch: 32, variants: []", 14, "at least 1 item", "tasks[1].variants"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsearch.plan import Variant, canonical, noop_reason
-from fsearch.plan.variant import parse_name, schedule_multiplier
+from fsearch.plan import Variant, canonical, noop_reason, parse
+from fsearch.plan.variant import parse_name, schedule_multiplier, sort_out
+from fsearch.tasks import schemas
 
+ROOT = Path(__file__).parents[2]
 BASELINE_FORM = {"gate": "none", "stream": 0}
 
 
@@ -109,6 +112,57 @@ def test_what_trains_differently_has_another_form(different: dict[str, Any]) -> 
     assert canonical(variant(**fields), 6) != canonical(variant(layer_start=2), 6)
 
 
+INPUT = {"gate": "input"}
+DRAFTS = {"gate": "head", "compat": "drafts"}
+
+
+def test_the_forms_of_the_input_gate_and_of_the_drafts_hold_what_they_learn() -> None:
+    """What only some gates have stands in their forms, under their names, and in no other form."""
+    scalar, head = canonical(variant(), 3), canonical(variant(gate="head", alpha=-3.0), 3)
+    assert canonical(variant(**INPUT), 3) == {**scalar, "gate": "input", "weight_lr": 5e-4, "bias_lr": 5e-4}
+    assert canonical(variant(**DRAFTS), 3) == {**head, "alpha_head": -3.0, "alpha_head_lr": 5e-4}
+
+
+@pytest.mark.parametrize(
+    ("fields", "different"),
+    [
+        (INPUT, {"weight_lr": 1e-3}),
+        (INPUT, {"bias_lr": 1e-3}),
+        (INPUT, {"weight_lr": 0.0}),
+        (INPUT, {"alpha": -3.0}),
+        (DRAFTS, {"alpha_head": -2.0}),
+        (DRAFTS, {"alpha_head_lr": 0.0}),
+        (DRAFTS, {"alpha": -2.0}),
+        (DRAFTS, {"compat": None, "alpha": -3.0}),
+    ],
+)
+def test_the_new_gates_are_told_apart(fields: dict[str, Any], different: dict[str, Any]) -> None:
+    """Every field that only some gates have makes another form there."""
+    assert canonical(variant(**{**fields, **different}), 6) != canonical(variant(**fields), 6)
+
+
+def test_an_input_gate_that_learns_nothing_is_a_scalar_gate() -> None:
+    """Its weights and bias stay 0: one form, so they are merged and trained once."""
+    silent = variant(**INPUT, weight_lr=0.0, bias_lr=0.0, alpha_lr=1e-3)
+    assert canonical(silent, 3) == canonical(variant(alpha_lr=1e-3), 3)
+    assert [found.same_as for found in sort_out([variant(name="a", alpha_lr=1e-3), silent], 3)] == [None, "a"]
+
+
+def test_forms_in_older_records_stay() -> None:
+    """The ids in records are hashes of forms: those of the committed export are made to the letter."""
+    lines = (ROOT / "docs" / "demo" / "seed-0.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["variant"]]
+    plan = parse((ROOT / "plans" / "demo.yaml").read_text(), schemas(), "demo.yaml")
+    variants = {variant.name: variant for entry in plan.entries for variant in entry.variants}
+    assert {row["variant"] for row in rows} >= {*variants, "no_fs"}
+    for row in rows:
+        variant = variants.get(row["variant"])
+        form = canonical(variant, 3)
+        if variant and row["outcome"] == "noop":
+            form = {"noop": variant.model_dump(mode="json", exclude={"name"})}
+        assert json.dumps(form) == json.dumps(row["form"])
+
+
 def test_minus_zero_is_zero() -> None:
     """`_a0` and `alpha: 0` are one variant: their forms are the same text, not only equal numbers."""
     forms = [canonical(v, 3) for v in (parse_name("scalar_l1_a0"), variant(alpha=0.0))]
@@ -158,7 +212,7 @@ NUMBERS = st.floats(-1000, 1000, allow_nan=False)
 
 @settings(max_examples=200, deadline=None)
 @given(
-    gate=st.sampled_from(["none", "scalar", "head"]),
+    gate=st.sampled_from(["none", "scalar", "head", "input"]),
     alpha=NUMBERS,
     layer_start=st.integers(-3, 8),
     scale=NUMBERS,

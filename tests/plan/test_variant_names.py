@@ -111,6 +111,37 @@ def test_a_refused_name_shows_the_grammar() -> None:
         assert part in message
 
 
+def test_an_input_gate_learns_by_its_name() -> None:
+    """`inputgate_l10`: alpha -2 fixed, weights and bias at 5e-4."""
+    it = parse_name("inputgate_l10")
+    assert (it.alpha, it.alpha_lr, it.weight_lr, it.bias_lr) == (-2.0, 0.0, 5e-4, 5e-4)
+
+
+def test_compat_drafts_stands_for_their_head_gate() -> None:
+    """Both logits -3, the scalar one fixed, the head's at 5e-4; what is written beside it is taken."""
+    theirs = Variant(name="theirs", gate="head", layer_start=10, compat="drafts")
+    assert (theirs.alpha, theirs.alpha_lr, theirs.alpha_head, theirs.alpha_head_lr) == (-3.0, 0.0, -3.0, 5e-4)
+    other = Variant(name="other", gate="head", compat="drafts", alpha=-2.0, alpha_head=-4.0)
+    assert (other.alpha, other.alpha_head) == (-2.0, -4.0)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"gate": "input", "weight_lr": 1e-3},
+        {"gate": "input", "bias_lr": 0.0},
+        {"gate": "head", "compat": "drafts", "alpha_head": -2.0, "alpha_head_lr": 0.0},
+    ],
+)
+def test_a_variant_written_out_is_read_again(fields: dict[str, Any]) -> None:
+    """What a variant is written as is the variant; fields of other gates stand there only if they differ."""
+    it = Variant.model_validate({"name": "v", **fields})
+    written = it.model_dump(mode="json")
+    assert Variant.model_validate(written) == it
+    assert written.keys() == {"name", "layer_start", *BARE, *fields}
+
+
 def test_a_stream_alone_is_the_baseline() -> None:
     """`{name: aa, stream: 1}` seeds nothing; with any other field it is a variant like others."""
     assert Variant.model_validate({"name": "aa", "stream": 1}).gate == "none"

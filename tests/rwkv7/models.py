@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsearch.rwkv7 import RWKV7, initialise
+from fsearch.rwkv7 import RWKV7, FutureSeed, initialise
 
 BASELINE: dict[str, Any] = {"gate": "none", "stream": 0}
 
@@ -26,6 +26,8 @@ VARIANTS = {
     "clipped": variant({"1": 1.0, "2": 1.0}, 1.0, norm=False, clip=0.05),
     "last": variant({"2": 1.0}, 0.0, detach=False, clip=None),
     "head": variant({"1": 1.0, "2": 0.7}, -1.0, gate="head", alpha_lr=0.05),
+    "input": variant({"1": 1.0, "2": 0.8}, 0.2, gate="input", detach=False, weight_lr=0.05, bias_lr=0.02),
+    "multiplied": variant({"1": 1.0, "2": 1.0}, -1.0, gate="head", alpha_head=0.5, alpha_head_lr=0.05),
 }
 
 
@@ -47,6 +49,21 @@ def lively_model(seed: int = 0, n_layer: int = 3, vocab_size: int = 11) -> RWKV7
         for parameter in model.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=source)
     return model
+
+
+def lively_seed(
+    form: dict[str, Any], kind: type[FutureSeed] = FutureSeed, n_head: int = 2, n_embd: int = 16
+) -> Any:
+    """The Future-Seed of a form, of class `kind`, its input gate as if it had been trained.
+
+    None for the baseline.
+    """
+    made = kind.from_form(form, n_head, n_embd)
+    if made is not None and form["gate"] == "input":
+        with torch.no_grad():
+            made.weight.normal_(generator=generator(7))
+            made.bias.fill_(0.3)
+    return made
 
 
 def batch(lengths: list[int], vocab_size: int = 11, seed: int = 0) -> Tensor:

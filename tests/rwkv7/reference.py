@@ -30,9 +30,13 @@ class LayerState:
 
 
 def logits(
-    parameters: Mapping[str, Array], form: Mapping[str, Any], tokens: Sequence[int], prompt_len: int
+    parameters: Mapping[str, Array],
+    form: Mapping[str, Any],
+    gates: Mapping[str, Array],
+    tokens: Sequence[int],
+    prompt_len: int,
 ) -> Array:
-    """Logits [T, V] of one unpadded sample under a variant's canonical form."""
+    """Logits [T, V] of one unpadded sample under a variant's canonical form and what it has learnt."""
     n_layer = 1 + max(int(name.split(".")[1]) for name in parameters if name.startswith("blocks."))
     n_head, head_size = parameters["blocks.0.att.r_k"].shape
     width = n_head * head_size
@@ -46,7 +50,9 @@ def logits(
     for i, layer in enumerate(layers):
         heads = np.zeros((n_head, head_size, head_size))
         if form["gate"] != "none" and str(i) in form["layers"]:
-            heads = seed(form, form["layers"][str(i)], states[i - 1].heads)
+            row = sorted(map(int, form["layers"])).index(i)
+            weights = gate(gates, row, stream[-1], n_head) * form["layers"][str(i)]
+            heads = seed(form, weights, states[i - 1].heads)
         states.append(LayerState(heads, np.zeros(width), np.zeros(width)))
         stream, values = run_layer(layer, states[i], stream, values)
     result = stream
@@ -59,14 +65,23 @@ def logits(
     return np.stack([parameters["head.weight"] @ layer_norm(x, parameters, "ln_out") for x in result])
 
 
-def seed(form: Mapping[str, Any], multiplier: float, state: Array) -> Array:
-    """The start state made from the state of the layer below, all gates at their initial logit."""
+def gate(gates: Mapping[str, Array], row: int, x: Array, n_head: int) -> Array:
+    """The gates [H] of the seeded layer number `row`, whose input at the last prompt token is x [C]."""
+    logit = gates["alpha"][row]
+    if "weight" in gates:
+        logit = logit + gates["weight"][row] @ x / math.sqrt(len(x)) + gates["bias"][row]
+    weights = np.broadcast_to(sigmoid(logit), n_head)
+    return weights * sigmoid(gates["alpha_head"][row]) if "alpha_head" in gates else weights
+
+
+def seed(form: Mapping[str, Any], weights: Array, state: Array) -> Array:
+    """The start state made from the state of the layer below, each head weighed by its gate."""
     result = np.empty_like(state)
     for head, matrix in enumerate(state):
         z = matrix
         if form["norm"]:
             z = z / max(math.sqrt(float(np.mean(z * z))), 1e-6)
-        z = z * sigmoid(np.float64(form["alpha"])) * multiplier
+        z = z * weights[head]
         if form["clip"] is not None:
             z = np.minimum(np.maximum(z, -form["clip"]), form["clip"])
         result[head] = z

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from fsearch.rwkv7 import RWKV7, FutureSeed
+from fsearch.rwkv7 import RWKV7
 
 from . import reference
-from .models import BASELINE, VARIANTS, batch, lively_model
+from .models import BASELINE, VARIANTS, batch, lively_model, lively_seed
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -25,16 +25,18 @@ def disagreement(
 ) -> float:
     """Largest difference of a logit of `model` from the reference with the weights of `against`, relative."""
     tokens = batch(LENGTHS)
-    future_seed = FutureSeed.from_form(form, model.n_head)
+    future_seed = lively_seed(form)
     model.to(dtype)
+    gates: dict[str, Any] = {}
     if future_seed is not None:
         future_seed.to(dtype)
+        gates = {name: value.double().numpy() for name, value in future_seed.state_dict().items()}
     with torch.no_grad():
         ours = model(tokens, PROMPTS, future_seed).double().numpy()
     weights = {name: value.detach().double().numpy() for name, value in against.named_parameters()}
     worst = 0.0
     for row, length, prompt_len, logits in zip(tokens, LENGTHS, PROMPTS, ours, strict=True):
-        theirs = reference.logits(weights, form, row[:length].tolist(), int(prompt_len))
+        theirs = reference.logits(weights, form, gates, row[:length].tolist(), int(prompt_len))
         worst = max(worst, float(np.abs(logits[:length] - theirs).max() / np.abs(theirs).max()))
     return worst
 
@@ -71,7 +73,7 @@ def test_every_variant_differs_from_the_baseline() -> None:
     """The comparisons above can tell the variants apart."""
     model, tokens = lively_model(), batch(LENGTHS)
     with torch.no_grad():
-        logits = [model(tokens, PROMPTS, FutureSeed.from_form(form, 2)) for form in FORMS.values()]
+        logits = [model(tokens, PROMPTS, lively_seed(form)) for form in FORMS.values()]
     for i, ours in enumerate(logits):
         for others in logits[:i]:
             assert (ours - others).abs().max() > 1e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_a_matrix_is_decayed_and_nothing_else() -> None:
     """Weight decay on embedding, head and the blocks' matrices; not on adapters, vectors, norms or gates."""
     model = lively_model()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    future_seed = FutureSeed.from_form(variant({"1": 1.0}, -2.0, alpha_lr=0.3), 2)
+    future_seed = FutureSeed.from_form(variant({"1": 1.0}, -2.0, alpha_lr=0.3), 2, 16)
     assert future_seed is not None
     groups = parameter_groups(model, future_seed, lr=0.01, weight_decay=0.1)
     members = {g["name"]: [names.get(id(p), "alpha") for p in g["params"]] for g in groups}
@@ -117,17 +118,42 @@ def test_a_matrix_is_decayed_and_nothing_else() -> None:
     assert all(name.split(".")[-2] in matrices | {"emb", "head"} for name in members["matrices"])
     assert len(members["matrices"]) == 3 * 6 + 2
     assert members["w0"] == [f"blocks.{i}.att.w0" for i in range(3)]
-    assert members["gates"] == ["alpha"]
+    assert members["alpha"] == ["alpha"]
     settings = {g["name"]: (g["lr"], g["weight_decay"]) for g in groups}
-    assert settings == {"matrices": (0.01, 0.1), "w0": (0.02, 0), "others": (0.01, 0), "gates": (0.3, 0)}
+    assert settings == {"matrices": (0.01, 0.1), "w0": (0.02, 0), "others": (0.01, 0), "alpha": (0.3, 0)}
 
 
 @pytest.mark.parametrize("alpha_lr", [None, 0.0])
 def test_fixed_gates_are_in_no_group(alpha_lr: float | None) -> None:
     """Without trained gates the groups are the baseline's."""
     form = {"gate": "none"} if alpha_lr is None else variant({"1": 1.0}, -2.0, alpha_lr=alpha_lr)
-    groups = parameter_groups(fresh_model(), FutureSeed.from_form(form, 2), lr=0.01, weight_decay=0.1)
+    groups = parameter_groups(fresh_model(), FutureSeed.from_form(form, 2, 16), lr=0.01, weight_decay=0.1)
     assert [g["name"] for g in groups] == ["matrices", "w0", "others"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rates"),
+    [
+        ({"gate": "input", "weight_lr": 0.2, "bias_lr": 0.1}, {"weight": 0.2, "bias": 0.1}),
+        ({"gate": "input", "weight_lr": 0.0, "bias_lr": 0.1}, {"bias": 0.1}),
+        (
+            {"gate": "input", "weight_lr": 0.2, "bias_lr": 0.1, "alpha_lr": 0.4},
+            {"alpha": 0.4, "weight": 0.2, "bias": 0.1},
+        ),
+        ({"gate": "head", "alpha_head": -3.0, "alpha_head_lr": 0.3}, {"alpha_head": 0.3}),
+    ],
+    ids=["input", "bias alone", "all three", "multiplied"],
+)
+def test_each_part_of_a_gate_has_its_own_rate(changes: dict[str, Any], rates: dict[str, float]) -> None:
+    """What a gate trains is one group each, undecayed, at its rate; what has no rate is in no group."""
+    future_seed = FutureSeed.from_form(variant({"1": 1.0}, -2.0, **changes), 2, 16)
+    assert future_seed is not None
+    groups = parameter_groups(fresh_model(), future_seed, lr=0.01, weight_decay=0.1)[3:]
+    assert {g["name"]: g["lr"] for g in groups} == rates
+    for group in groups:
+        assert group["weight_decay"] == 0
+        (parameter,) = group["params"]
+        assert parameter is getattr(future_seed, group["name"])
 
 
 def test_heads_must_divide_the_width() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fsearch.rwkv7 import FutureSeed
 
-from .models import BASELINE, VARIANTS, batch, lively_model
+from .models import BASELINE, VARIANTS, batch, lively_model, lively_seed
 
 LENGTHS = [15, 20, 7]
 PROMPTS = torch.tensor([9, 14, 7])  # the last sample is all prompt
@@ -34,8 +34,8 @@ class Recorder(FutureSeed):
 
     seeds: list[Tensor]
 
-    def seed(self, layer: int, captured: Tensor) -> Tensor:
-        made = super().seed(layer, captured)
+    def seed(self, layer: int, captured: Tensor, x: Tensor, prompt_len: Tensor) -> Tensor:
+        made = super().seed(layer, captured, x, prompt_len)
         self.seeds.append(made)
         return made
 
@@ -44,10 +44,9 @@ class Recorder(FutureSeed):
 def run(form: dict[str, Any], tokens: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Logits [B, T, V] and the seeds [B, H, N, N] of the seeded layers."""
     model = lively_model()
-    future_seed = Recorder.from_form(form, model.n_head)
+    future_seed = lively_seed(form, Recorder)
     if future_seed is None:
         return model(tokens, PROMPTS), []
-    assert isinstance(future_seed, Recorder)
     future_seed.seeds = []
     logits = model(tokens, PROMPTS, future_seed)
     assert len(future_seed.seeds) == len(form["layers"])

@@ -14,7 +14,7 @@ from fsearch.search.board import Note, Record, Run, Wait
 from fsearch.search.ids import data_key
 from fsearch.search.next_step import Done, Standing, build_standing, next_preparation, next_step
 from fsearch.search.outcomes import CLASSES, Closed
-from fsearch.search.rows import Attempt, AttemptSpec, DataFact, Facts
+from fsearch.search.rows import AHEAD, Attempt, AttemptSpec, DataFact, Facts, ModelFact
 
 
 class ToyArguments(BaseModel):
@@ -72,6 +72,12 @@ def data_fact(key: str) -> DataFact:
     )
 
 
+def model_fact(key: str, **changes: Any) -> ModelFact:
+    """A checkpoint of three layers that fits the toy tasks."""
+    known = {"path": key, "sha256": f"sha {key}", "size_bytes": 5, "modified_ns": 7, "n_layer": 3}
+    return ModelFact(key=key, **{**known, "n_embd": 32, "head_size": 8, "vocab_size": 11, **changes})
+
+
 @dataclass(frozen=True)
 class Answer:
     """How a try ends."""
@@ -106,6 +112,7 @@ class World:
     crashes: Collection[int] = ()  # numbers of the steps during which the daemon dies
     rows: list[Attempt] = field(default_factory=list)
     data: dict[str, DataFact] = field(default_factory=dict)
+    models: dict[str, ModelFact] = field(default_factory=dict)
     daemon: int = 1
     now_s: float = 100.0
     steps: int = 0
@@ -123,6 +130,7 @@ class World:
             environment=self.environment,
             backend=self.backend,
             daemon=f"d{self.daemon}",
+            models=dict(self.models),
         )
 
     @property
@@ -157,7 +165,7 @@ class World:
         return step
 
     def fingerprint(self, spec: AttemptSpec) -> str:
-        if spec.role in ("build", "prepare"):
+        if spec.role in AHEAD:
             return self.environment
         return self.facts.fingerprint(self.data[data_key(spec.task, spec.arguments, spec.master_seed)])
 
@@ -167,7 +175,7 @@ class World:
         tries = [known for known in self.rows if known.spec.id == spec.id]
         assert run.try_number not in {known.try_number for known in tries}
         under = [known for known in tries if known.fingerprint == fingerprint]
-        if spec.role == "build":  # a new daemon may build again: a compiler may be there now
+        if spec.role in ("build", "inspect"):  # what was missing may be there for a new daemon
             under = [known for known in under if known.daemon == self.facts.daemon]
         assert not is_closed(under, self.plan.limits.retries), f"{spec.variant} is run again"
         if self.steps in self.crashes:
@@ -181,6 +189,9 @@ class World:
         if spec.role == "prepare" and answer.outcome == "completed":
             key = data_key(spec.task, spec.arguments, spec.master_seed)
             self.data[key] = data_fact(key)
+        if spec.role == "inspect" and answer.outcome == "completed":
+            key = spec.model["checkpoint"]
+            self.models[key] = model_fact(key)
         if spec.role == "build":
             self._use_kernel()
 
@@ -212,7 +223,10 @@ class World:
 
 
 CLOSING = frozenset(
-    ["completed", "stopped_early", "noop", "oom", "data_short", "diverged", "kernel_build_failed"]
+    [
+        *("completed", "stopped_early", "noop", "oom", "data_short", "model_refused", "diverged"),
+        "kernel_build_failed",
+    ]
 )
 UNKNOWN = frozenset(["crashed", "hang"])
 

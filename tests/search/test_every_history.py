@@ -12,7 +12,7 @@ from fsearch.search.next_step import Standing, standing_of
 from fsearch.search.outcomes import CLASSES
 from fsearch.search.rows import Attempt, AttemptSpec
 
-from .builders import DIED, QUICK, Answer, AnswerTo, World, plan_of
+from .builders import DIED, QUICK, Answer, AnswerTo, World, model_fact, plan_of
 
 VARIANTS: list[Any] = [
     "scalar_l1",
@@ -26,6 +26,8 @@ VARIANTS: list[Any] = [
     {"name": "aa", "stream": 1},
     {"name": "ab", "stream": 1, "layer_start": 7},  # coincides with aa
 ]
+
+CHECKPOINT = "/models/tiny.pth"
 
 STAGES = st.sampled_from(
     [
@@ -56,7 +58,9 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
     tasks = draw(TASKS)
     if len(tasks) == 1 and draw(st.booleans()):
         tasks[0]["train"] = {"lr": [0.01, 0.02]}
+    scratch = {"init": {"n_layer": 3, "n_embd": 32, "head_size": 8}}
     return {
+        "model": draw(st.sampled_from([scratch, {"checkpoint": CHECKPOINT}])),
         "seed": draw(st.integers(0, 3)),
         "stages": stages,
         "screen": draw(SCREENS) if len(stages) > 1 else None,
@@ -74,6 +78,7 @@ def fate(seed: int, trouble: float) -> AnswerTo:
     words = sorted(set(CLASSES) - {"completed"})
     outside = ["crashed", "hang", "host_oom", "network_wait", "disk_full", "interrupted"]
     possible = {"build": ["kernel_build_failed", *outside], "prepare": ["data_short", *outside]}
+    possible["inspect"] = ["model_refused", *outside]
 
     def answer(spec: AttemptSpec, number: int) -> Answer:
         rng = random.Random(f"{seed} {spec.id} {number}")
@@ -93,7 +98,7 @@ def sequences(world: World) -> dict[str, list[tuple[str, str, float | None]]]:
     """For each search what ran in which order and how it ended, killed tries and builds aside."""
     found: dict[str, list[tuple[str, str, float | None]]] = {}
     for known in world.rows:
-        if known.pattern != DIED and known.spec.role != "build":
+        if known.pattern != DIED and known.spec.role not in ("build", "inspect"):
             end = (known.spec.id, str(known.outcome), known.score)
             found.setdefault(known.spec.search, []).append(end)
     return found
@@ -194,7 +199,7 @@ def test_a_plan_ends_the_same_whatever_dies(
 @given(fields=plans(), seed=st.integers(0, 10**6), changed_at=st.integers(0, 60))
 def test_another_fingerprint_in_the_middle(fields: dict[str, Any], seed: int, changed_at: int) -> None:
     """Finished searches stay as they are, an unfinished one begins again, and no row is lost or mixed."""
-    world = World(plan_of(**fields), fate(seed, 0.05))
+    world = World(plan_of(**fields), fate(seed, 0.05), models={CHECKPOINT: model_fact(CHECKPOINT)})
     for _ in range(changed_at):
         world.step()
     before = list(world.rows)

@@ -17,9 +17,10 @@ SEARCH = search_of()
 SPEC = stage_spec(SEARCH, SEARCH.stages[0], None, 0, 4)
 
 RESULT = ["completed", "stopped_early", "noop"]
-CONFIGURATION = ["oom", "data_short", "diverged", "kernel_build_failed"]
+CONFIGURATION = ["oom", "data_short", "model_refused", "diverged", "kernel_build_failed"]
 UNKNOWN = ["crashed", "hang"]
-INFRASTRUCTURE = ["host_oom", "network_wait", "disk_full", "gpu_lost", "gpu_contended", "interrupted"]
+INFRASTRUCTURE = ["host_oom", "network_wait", "model_changed", "disk_full", "gpu_lost", "gpu_contended"]
+INFRASTRUCTURE += ["interrupted"]
 
 
 def tries(*words: str | None, **fields: Any) -> list[Attempt]:

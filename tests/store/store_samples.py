@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fsearch.search.rows import AttemptSpec, DataFact
+from fsearch.search.rows import AttemptSpec, DataFact, ModelFact
 from fsearch.store import Evaluation, Result, Sample, Store
 
 NOBODY = 65534
@@ -70,6 +70,18 @@ FACT = DataFact(
     max_tokens=57,
     chance=0.125,
     majority=1 / 7,
+)
+
+MODEL = ModelFact(
+    key="hf://owner/repo/größe.pth",
+    path="/cache/größe.pth",
+    sha256="c" * 64,
+    size_bytes=2**40,
+    modified_ns=1_700_000_000_123_456_789,
+    n_layer=12,
+    n_embd=768,
+    head_size=64,
+    vocab_size=65536,
 )
 
 CURVE = [

@@ -10,7 +10,7 @@ import pytest
 
 from fsearch.store import Evaluation, Store, StoreConflict
 
-from .store_samples import CURVE, FACT, RESULT, SAMPLES, begin, contents, ready, run_one, spec
+from .store_samples import CURVE, FACT, MODEL, RESULT, SAMPLES, begin, contents, ready, run_one, spec
 
 ONES = b"\1\0\0\0"
 
@@ -54,6 +54,18 @@ def test_a_fact_is_replaced(path: Path) -> None:
         store.put_fact(FACT)
         store.put_fact(replace(FACT, sha256="0" * 64))
         assert store.facts() == {"d1": replace(FACT, sha256="0" * 64)}
+
+
+def test_a_model_is_forgotten_and_nothing_else(path: Path) -> None:
+    """A checkpoint's fact goes by its key, as often as asked; facts about data of that name stay."""
+    with ready(path) as store:
+        store.put_fact(FACT)
+        for key in ("d1", "other"):
+            store.put_fact(replace(MODEL, key=key))
+        for _ in range(2):
+            store.forget_model("d1")
+            assert store.models() == {"other": replace(MODEL, key="other")}
+        assert store.facts() == {"d1": FACT}
 
 
 CONTRADICTIONS: dict[str, Callable[[Store], object]] = {

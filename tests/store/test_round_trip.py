@@ -11,7 +11,7 @@ import pytest
 from fsearch.search.rows import Attempt
 from fsearch.store import StoreConflict, open_reader
 
-from .store_samples import CURVE, FACT, RESULT, SAMPLES, SPEC, begin, ready, run_one, spec
+from .store_samples import CURVE, FACT, MODEL, RESULT, SAMPLES, SPEC, begin, ready, run_one, spec
 
 
 def test_attempt_comes_back_to_the_bit(path: Path) -> None:
@@ -66,6 +66,7 @@ def test_facts_plans_details_come_back(path: Path) -> None:
     with ready(path) as store:
         run_one(store, 0)
         store.put_fact(FACT)
+        store.put_fact(MODEL)
         store.add_telemetry("a0", 1, SAMPLES)
         store.add_example_scores("a0", 1, "screen", correct=correct.tobytes(), total=total, loss=loss)
         first = store.event("info", "attempt a0 began", attempt="a0", try_number=1, plan="p1")
@@ -73,6 +74,7 @@ def test_facts_plans_details_come_back(path: Path) -> None:
         store.beat("d1", "attempt a0, step 3")
     with open_reader(path) as reader:
         assert reader.facts() == {"d1": FACT}
+        assert reader.models() == {MODEL.key: MODEL}
         [plan] = reader.plans()
         assert (plan.id, plan.position, plan.text) == ("p1", 1, "name: demo  # ü\n")
         assert reader.evaluations("a0", 1) == CURVE

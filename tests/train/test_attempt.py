@@ -18,6 +18,8 @@ from tests.train.conftest import MakeJob
 from tests.train.processes import Worker, ZygoteProcess, kill, numbers
 
 BASELINE = {"gate": "none", "stream": 0}
+INPUT = {"gate": "input", "weight_lr": 0.01, "bias_lr": 0.02}
+DRAFTS = {"gate": "head", "alpha_head": -3.0, "alpha_head_lr": 5e-4, "alpha": -3.0, "alpha_lr": 0.0}
 
 
 def unpacked(result: dict[str, Any], half: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -85,11 +87,13 @@ def stop_in_the_middle(worker: Worker, signal_number: int, after_step: int) -> N
     os.kill(worker.pid, signal_number)
 
 
+@pytest.mark.parametrize("gate", [{}, INPUT], ids=["scalar", "input"])
 def test_sigterm_saves_and_the_next_run_goes_on(
-    make_job: MakeJob, shared_zygote: ZygoteProcess, tmp_path: Path
+    make_job: MakeJob, shared_zygote: ZygoteProcess, tmp_path: Path, gate: dict[str, Any]
 ) -> None:
     """Interrupted by SIGTERM and run again: the numbers, curve included, are those of a straight run."""
-    fields: dict[str, Any] = {"steps": 300, "evaluate": {"every": 40}}
+    form = {**make_job()["form"], **gate}
+    fields: dict[str, Any] = {"form": form, "steps": 300, "evaluate": {"every": 40}}
     straight = shared_zygote.fork(make_job(**fields))
     expected = straight.finish()
     fields["checkpoint"] = {"path": str(tmp_path / "checkpoint"), "every_s": 1000.0}
@@ -134,19 +138,59 @@ def test_a_killed_run_goes_on_from_what_is_whole(
     assert (resumed["resumed_from_step"] > 0) == (damage in ("none", "newest"))
 
 
-def test_a_variant_that_does_nothing_is_a_noop(make_job: MakeJob, shared_zygote: ZygoteProcess) -> None:
-    """With a gate of exactly 0 the first 20 losses and the weights are the baseline's: noop, at step 20."""
+def test_an_input_gate_starts_as_a_scalar_gate_and_learns(
+    make_job: MakeJob, shared_zygote: ZygoteProcess
+) -> None:
+    """Before a step it is the scalar gate; with a vanishing learning rate it stays so, with another not."""
+    scalar = {**make_job()["form"], "alpha_lr": 0.0}
+    forms = [scalar, *({**scalar, "gate": "input", "weight_lr": lr, "bias_lr": lr} for lr in (1e-30, 0.01))]
+    fixed, still, learning = (
+        numbers(shared_zygote.fork(make_job(form=form, steps=30)).finish()) for form in forms
+    )
+    assert still == fixed
+    assert learning["first_losses"][0] == fixed["first_losses"][0]
+    assert learning["weights_sha256"] != fixed["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [{"alpha_lr": 0.0}, {"alpha_lr": 0.01}, INPUT, {**DRAFTS, "alpha_lr": 0.01}],
+    ids=["fixed", "trained", "input", "drafts"],
+)
+def test_a_variant_that_does_nothing_is_a_noop(
+    make_job: MakeJob, shared_zygote: ZygoteProcess, gate: dict[str, Any]
+) -> None:
+    """With a gate of exactly 0, trained or not, the first 20 losses and the weights are the baseline's."""
     baseline = shared_zygote.fork(make_job(form=BASELINE, steps=25)).finish()
-    reference = {
-        "first_losses": baseline["first_losses"],
-        "weights_sha256": baseline["early_weights_sha256"],
-    }
+    reference = reference_of(baseline)
     assert len(reference["first_losses"]) == 20
     assert baseline["early_weights_sha256"] != baseline["weights_sha256"]
-    closed = {**make_job()["form"], "alpha": -1000.0, "alpha_lr": 0.0}
+    closed = {**make_job()["form"], **gate, "alpha": -1000.0}
     result = shared_zygote.fork(make_job(form=closed, steps=25, noop_reference=reference)).finish()
     assert (result["outcome"], result["steps"], result["score"]) == ("noop", 20, None)
     assert result["examples"] == {}
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [{**DRAFTS, "norm": True, "clip": 1.0, "detach": True}, {"alpha": -10.0, "alpha_lr": 0.0}],
+    ids=["drafts", "alpha -10"],
+)
+def test_a_weak_gate_is_no_noop(
+    make_job: MakeJob, shared_zygote: ZygoteProcess, gate: dict[str, Any]
+) -> None:
+    """A gate of 0.00225, as the drafts' head gate, or of 0.00005 changes some bit in 20 steps: trained on."""
+    reference = reference_of(shared_zygote.fork(make_job(form=BASELINE, steps=25)).finish())
+    form = {**make_job()["form"], **gate}
+    result = shared_zygote.fork(make_job(form=form, steps=25, noop_reference=reference)).finish()
+    assert (result["outcome"], result["steps"]) == ("completed", 25)
+
+
+def reference_of(baseline: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "first_losses": baseline["first_losses"],
+        "weights_sha256": baseline["early_weights_sha256"],
+    }
 
 
 def test_a_variant_that_does_something_is_none(make_job: MakeJob, shared_zygote: ZygoteProcess) -> None:

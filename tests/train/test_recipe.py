@@ -42,7 +42,7 @@ def test_no_decay_and_no_warm_up(make_job: MakeJob) -> None:
     assert set(factors(make_job, warmup=0.0, decay="none")) == {1.0}
 
 
-@pytest.mark.parametrize("field", [{"precision": "bf16"}, {"decay": "steps"}])
+@pytest.mark.parametrize("field", [{"precision": "fp16"}, {"decay": "steps"}])
 def test_what_there_is_not_is_refused(make_job: MakeJob, field: dict[str, Any]) -> None:
     """An unknown precision or decay is an error that names it, never silently another."""
     with pytest.raises(ValueError, match=next(iter(field.values()))):

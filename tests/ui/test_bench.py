@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fsearch.ui.bench import refuse_wrong
+from fsearch.ui.bench_kernel import refuse_wrong
 from fsearch.ui.bench_table import seconds, shape_lines, size
 from fsearch.ui.cli import parser
 from fsearch.ui.errors import FAILED, UserError
