@@ -34,9 +34,7 @@ class Row:
     attempt: Attempt  # the closing try, or the newest one while it is open
     tries: tuple[Attempt, ...]  # under every fingerprint, in order
     closed: bool
-    search_index: (
-        int | None
-    )  # None for a row that serves all searches: the kernel's build, the model's inspection
+    search_index: int | None  # None for one that serves all searches: the kernel's build, an inspection
     search: str
     variant: str
     stage: str
