@@ -21,6 +21,9 @@ def not_available(plan: Plan, announced_tasks: Collection[str]) -> list[Problem]
         """The first of the places where a value may be written that has one; the last is taken as given."""
         return next((path for path in paths[:-1] if path in source.values), paths[-1])
 
+    waits: Path = ("limits", "wait_network")
+    if waits in source.values:
+        note(waits, "waiting for a network by time; leave it out, `retries` counts for networks as well")
     for index, entry in enumerate(plan.entries):
         path: Path = ("tasks", index)
         if entry.task in announced_tasks:

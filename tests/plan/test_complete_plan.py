@@ -38,9 +38,10 @@ def test_the_complete_example_is_read_whole() -> None:
 
 
 def test_what_is_not_built_yet_is_named_with_its_line() -> None:
-    """Announced tasks and `largest`, each once, in the order of the text."""
+    """Waiting by time, announced tasks and `largest`, each once, in the order of the text."""
     found = [(p.place.line, p.message) for p in not_available(read(COMPLETE), announced())]
     expected = [
+        (line_of("wait_network", COMPLETE), "waiting for a network"),
         (line_of("task: protein_ss", COMPLETE), "protein_ss"),
         (line_of("batch: largest", COMPLETE), "largest"),
         (line_of("task: punctuation", COMPLETE), "punctuation"),
