@@ -138,8 +138,11 @@ def test_killed_again_and_again(
             time.sleep(rng.uniform(0.0, 6.0))
             alive = run.processes()
             if alive:
+                victim = rng.choice(alive)
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(rng.choice(alive), signal.SIGKILL)
+                    os.kill(victim, signal.SIGKILL)
+                if victim == run.pid:
+                    run.wait()  # it may take a moment to die, and must not be taken for alive
             if run.process is not None and run.process.poll() not in (None, 0):
                 left, _ = left_after(GONE_S, run.processes)
                 assert not left, run.told()
