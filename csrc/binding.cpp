@@ -11,7 +11,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -22,6 +21,7 @@ namespace {
 using binding::BackwardResults;
 using binding::Call;
 using binding::ForwardResults;
+using binding::operator_of;
 using binding::output;
 using binding::pointer;
 using at::Tensor;
@@ -153,12 +153,6 @@ BackwardResults backward(const optional<Tensor>& dy, const optional<Tensor>& dca
   });
   const at::ScalarType type = r.scalar_type();
   return {dr.to(type), dw.to(w.scalar_type()), dk.to(type), dv.to(type), da.to(type), db.to(type), ds0};
-}
-
-// Through the dispatcher, so that fake tensors find their own implementations.
-template <class Function>
-auto operator_of(const char* name, Function*) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
 }
 
 auto forward_operator() {

@@ -1,11 +1,18 @@
-// What the bindings of both devices share: the checked tensors of one call of the operator.
+// What the bindings of all operators and devices share: checks, alignment, streams, the way through the dispatcher; and
+// the checked tensors of one call of the WKV7 operator.
 //
 // Shapes, dtypes and ranges are checked, in words, by the Python front; here only what keeps memory safe.
 // Narrow headers on purpose: torch/extension.h alone takes half a minute to compile.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
+
+#ifdef FSEARCH_CUDA  // a device and its stream as all of torch's devices have them: no CUDA headers
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#endif
 
 #include <optional>
 #include <tuple>
@@ -18,6 +25,30 @@ using std::optional;
 
 using ForwardResults = std::tuple<Tensor, Tensor, Tensor, Tensor>;                             // y, cap, sT, checkpoints
 using BackwardResults = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;  // dr dw dk dv da db ds0
+
+inline void check(const char* name, const Tensor& x, c10::Device device, at::IntArrayRef sizes, at::ScalarType type) {
+  TORCH_CHECK_VALUE(x.sizes() == sizes && x.device() == device, name, " must be a ", device, " tensor of the shape ",
+                    sizes);
+  TORCH_CHECK_TYPE(x.scalar_type() == type, name, " must be ", type, ", not ", x.scalar_type());
+}
+
+// Contiguous, and aligned for wide loads, which a view into a larger tensor may not be.
+inline Tensor aligned(const Tensor& x) {
+  const Tensor y = x.contiguous();
+  return reinterpret_cast<uintptr_t>(y.const_data_ptr()) % 16 == 0 ? y : y.clone();
+}
+
+// Through the dispatcher, so that every device and fake tensors find their own implementations.
+template <class Function>
+auto operator_of(const char* name, Function*) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
+}
+
+#ifdef FSEARCH_CUDA
+inline void* stream_of(c10::Device device) {  // the current one
+  return c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
+}
+#endif
 
 struct Call {
   Tensor r, w, k, v, a, b;
@@ -45,15 +76,13 @@ struct Call {
   }
 
   void check(const char* name, const Tensor& x, at::IntArrayRef sizes, at::ScalarType type) const {
-    TORCH_CHECK_VALUE(x.sizes() == sizes && x.device() == r.device(), name, " must be a ", r.device(),
-                      " tensor of the shape ", sizes);
-    TORCH_CHECK_TYPE(x.scalar_type() == type, name, " must be ", type, ", not ", x.scalar_type());
+    binding::check(name, x, r.device(), sizes, type);
   }
 
   std::vector<int64_t> state_sizes() const { return {B, H, N, N}; }
   Tensor states(at::IntArrayRef sizes) const { return at::empty(sizes, r.options().dtype(state_type)); }
   Tensor states() const { return states(state_sizes()); }
-  Tensor nothing() const { return states({0}); }  // stands for an absent output
+  Tensor nothing() const { return states({0}); }
 };
 
 template <class scalar>
@@ -62,7 +91,7 @@ const scalar* pointer(const optional<Tensor>& x) {
 }
 
 template <class scalar>
-scalar* output(const Tensor& x) {  // null for `nothing`
+scalar* output(const Tensor& x) {  // null for an empty tensor, which stands for an absent output
   return x.numel() ? x.mutable_data_ptr<scalar>() : nullptr;
 }
 

@@ -8,8 +8,6 @@
 #include "binding.h"
 
 #include <ATen/ops/zeros.h>
-#include <c10/core/DeviceGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/library.h>
 
 #include "wkv7_cuda.h"
@@ -29,13 +27,7 @@ void check(int error) {
 
 int64_t num_checkpoints(int64_t T) { return (T + kWkv7CudaCheckpointEvery - 1) / kWkv7CudaCheckpointEvery; }
 
-// Contiguous, and aligned for the kernel's wide loads, which a view into a larger tensor may not be.
-Tensor ready(const Tensor& x) {
-  const Tensor y = x.contiguous();
-  return reinterpret_cast<uintptr_t>(y.const_data_ptr()) % 16 == 0 ? y : y.clone();
-}
-
-optional<Tensor> ready(const optional<Tensor>& x) { return x ? optional<Tensor>(ready(*x)) : x; }
+optional<Tensor> aligned(const optional<Tensor>& x) { return x ? optional<Tensor>(binding::aligned(*x)) : x; }
 
 template <class T>
 T* data(const Tensor& x) {  // null for `nothing`
@@ -49,8 +41,8 @@ struct CudaCall : Call {
   template <class... Arguments>
   explicit CudaCall(const Tensor& r_, const Arguments&... arguments) : Call(r_, arguments...), guard(r_.device()) {
     TORCH_CHECK_TYPE(r.scalar_type() != at::kDouble, "r must be Float or BFloat16 on a GPU, not Double");
-    for (Tensor* x : {&r, &w, &k, &v, &a, &b}) *x = ready(*x);
-    s0 = ready(s0);
+    for (Tensor* x : {&r, &w, &k, &v, &a, &b}) *x = binding::aligned(*x);
+    s0 = aligned(s0);
     if (p) p = p->clamp(0, T).to(at::kInt).contiguous();  // in this order: a wild count must not wrap
     const int64_t blocks = B * H * wkv7_cuda_panels(N);
     TORCH_CHECK_VALUE(blocks <= INT32_MAX, "r holds ", B * H, " heads, more than one launch can have");
@@ -58,7 +50,6 @@ struct CudaCall : Call {
 
   Wkv7CudaInputs inputs() const {
     const c10::Device device = r.device();
-    const c10::Stream stream = c10::impl::VirtualGuardImpl(device.type()).getStream(device);
     return {B,
             T,
             H,
@@ -67,7 +58,7 @@ struct CudaCall : Call {
             r.scalar_type() == at::kBFloat16,
             w.scalar_type() == at::kBFloat16,
             device.index(),
-            stream.native_handle(),
+            binding::stream_of(device),
             r.const_data_ptr(),
             w.const_data_ptr(),
             k.const_data_ptr(),
@@ -104,7 +95,7 @@ BackwardResults backward(const optional<Tensor>& dy, const optional<Tensor>& dca
   if (dcap) call.check("dcap", *dcap, call.state_sizes(), at::kFloat);
   if (dfinal) call.check("dfinal", *dfinal, call.state_sizes(), at::kFloat);
   call.check("checkpoints", checkpoints, {heads, num_checkpoints(T), N, N}, at::kFloat);
-  const optional<Tensor> dy_ = ready(dy), dcap_ = ready(dcap);
+  const optional<Tensor> dy_ = aligned(dy), dcap_ = aligned(dcap);
   const auto like = [](const Tensor& x) { return at::empty(x.sizes(), x.options()); };
   const Tensor dr = like(call.r), dw = like(call.w), dk = like(call.k), dv = like(call.v), da = like(call.a),
                db = like(call.b);

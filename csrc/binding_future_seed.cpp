@@ -5,10 +5,9 @@
 //
 // Shapes, dtypes and ranges are checked, in words, by the Python front; here only what keeps memory safe.
 
+#include "binding.h"
+
 #include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
-#include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -16,14 +15,10 @@
 
 #include "future_seed.h"
 
-#ifdef FSEARCH_CUDA  // a device and its stream as all of torch's devices have them: no CUDA headers
-#include <c10/core/DeviceGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
-#endif
-
 namespace {
 
 using at::Tensor;
+using binding::operator_of;
 using std::optional;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
@@ -52,12 +47,8 @@ struct Call {
   }
 
   Tensor ready(const char* name, const Tensor& x, at::IntArrayRef sizes) const {
-    TORCH_CHECK_VALUE(x.sizes() == sizes && x.device() == captured.device(), name, " must be a ", captured.device(),
-                      " tensor of the shape ", sizes);
-    TORCH_CHECK_TYPE(x.scalar_type() == captured.scalar_type(), name, " must be ", captured.scalar_type(), ", not ",
-                     x.scalar_type());
-    const Tensor y = x.contiguous();
-    return reinterpret_cast<uintptr_t>(y.const_data_ptr()) % 16 == 0 ? y : y.clone();
+    binding::check(name, x, captured.device(), sizes, captured.scalar_type());
+    return binding::aligned(x);
   }
 
   Tensor output(bool needed, at::IntArrayRef sizes) const {
@@ -89,18 +80,13 @@ struct Call {
   }
 };
 
-template <class scalar>
-scalar* pointer(const Tensor& x) {  // null for an output that is not needed
-  return x.numel() ? x.mutable_data_ptr<scalar>() : nullptr;
-}
-
 Tensor forward_cpu(const Tensor& captured, const Tensor& gate, bool norm, optional<double> clip) {
   const Call call(captured, gate, norm, clip);
   const Tensor seed = call.output(true, captured.sizes());
   call.with_type([&](auto zero) {
     using scalar = decltype(zero);
     const auto in = call.inputs<scalar>();
-    scalar* const out = pointer<scalar>(seed);
+    scalar* const out = binding::output<scalar>(seed);
     call.over_heads([&](int64_t begin, int64_t end) { future_seed::forward(in, out, begin, end); });
   });
   return seed;
@@ -115,7 +101,7 @@ Results backward_cpu(const Tensor& dseed_, const Tensor& captured, const Tensor&
     using scalar = decltype(zero);
     const auto in = call.inputs<scalar>();
     const scalar* const given = dseed.const_data_ptr<scalar>();
-    const future_seed::Gradients<scalar> out = {pointer<scalar>(dcaptured), pointer<scalar>(dgate)};
+    const future_seed::Gradients<scalar> out = {binding::output<scalar>(dcaptured), binding::output<scalar>(dgate)};
     call.over_heads([&](int64_t begin, int64_t end) { future_seed::backward(in, given, out, begin, end); });
   });
   return {dcaptured, dgate};
@@ -127,17 +113,13 @@ void check(int error) {
   TORCH_CHECK(error == 0, "the CUDA kernel of future_seed could not run: ", future_seed_cuda_error(error));
 }
 
-void* stream_of(c10::Device device) {
-  return c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle();
-}
-
 Tensor forward_cuda(const Tensor& captured, const Tensor& gate, bool norm, optional<double> clip) {
   const c10::Device device = captured.device();
   const c10::DeviceGuard guard(device);
   const Call call(captured, gate, norm, clip);
   const Tensor seed = call.output(true, captured.sizes());
   const auto in = call.inputs<float>();
-  check(future_seed_cuda_forward(&in, pointer<float>(seed), device.index(), stream_of(device)));
+  check(future_seed_cuda_forward(&in, binding::output<float>(seed), device.index(), binding::stream_of(device)));
   return seed;
 }
 
@@ -149,18 +131,12 @@ Results backward_cuda(const Tensor& dseed_, const Tensor& captured, const Tensor
   const Tensor dseed = call.ready("dseed", dseed_, captured.sizes());
   const Tensor dcaptured = call.output(need_captured, captured.sizes()), dgate = call.output(need_gate, gate.sizes());
   const auto in = call.inputs<float>();
-  const future_seed::Gradients<float> out = {pointer<float>(dcaptured), pointer<float>(dgate)};
-  check(future_seed_cuda_backward(&in, dseed.const_data_ptr<float>(), &out, device.index(), stream_of(device)));
+  const future_seed::Gradients<float> out = {binding::output<float>(dcaptured), binding::output<float>(dgate)};
+  check(future_seed_cuda_backward(&in, dseed.const_data_ptr<float>(), &out, device.index(), binding::stream_of(device)));
   return {dcaptured, dgate};
 }
 
 #endif
-
-// Through the dispatcher, so that every device and fake tensors find their own implementations.
-template <class Function>
-auto operator_of(const char* name, Function*) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Function>();
-}
 
 struct FutureSeed : torch::autograd::Function<FutureSeed> {
   static Tensor forward(AutogradContext* ctx, const Tensor& captured, const Tensor& gate, bool norm,

@@ -85,9 +85,8 @@ def cuda_library_flags(toolchain: Toolchain) -> list[str]:
 
 def _cxx() -> list[str]:
     asked = os.environ.get("CXX")
-    for command in [shlex.split(asked)] if asked else [["g++"], ["c++"]]:
-        if command and shutil.which(command[0]):
-            return command
+    if command := _installed(asked, ["g++", "c++"]):
+        return command
     missing = f"the C++ compiler {asked!r} that CXX names" if asked else "a C++ compiler"
     raise KernelBuildError(
         f"{missing} was not found: install one (Debian, Ubuntu: apt install g++; "
@@ -100,14 +99,19 @@ def _nvcc() -> list[str]:
     home = os.environ.get("CUDA_HOME")
     places = [os.path.join(home, "bin", "nvcc")] if home else []
     places += ["nvcc", _USUAL_NVCC]
-    for command in [shlex.split(asked)] if asked else [[place] for place in places]:
-        if command and shutil.which(command[0]):
-            return command
+    if command := _installed(asked, places):
+        return command
     missing = f"the CUDA compiler {asked!r} that CUDACXX names" if asked else "nvcc, the CUDA compiler,"
     raise KernelBuildError(
         f"{missing} was not found: install the CUDA toolkit (12.8 and newer know every GPU from sm_80 to "
         f"sm_120; conda has it as cuda-nvcc and cuda-cudart-static), or set CUDACXX to its bin/nvcc"
     )
+
+
+def _installed(asked: str | None, usual: Sequence[str]) -> list[str]:
+    """The command that was asked for, else the first of the usual ones that is there; [] if none is."""
+    commands = [shlex.split(asked)] if asked else [[name] for name in usual]
+    return next((command for command in commands if command and shutil.which(command[0])), [])
 
 
 def _version(command: list[str]) -> str:
