@@ -124,7 +124,7 @@ class FutureSeed(nn.Module):
         row = self.layers.index(layer)
         logit = self.alpha[row]
         if hasattr(self, "weight"):
-            last = _last_of_prompt(x, prompt_len).to(logit.dtype)
+            last = last_of_prompt(x, prompt_len).to(logit.dtype)
             projected = (last * self.weight[row]).sum(-1, keepdim=True)  # [B, 1]
             logit = logit + projected / math.sqrt(x.shape[-1]) + self.bias[row]
         gate = torch.sigmoid(logit) * self.multipliers[row]
@@ -134,7 +134,7 @@ class FutureSeed(nn.Module):
         return future_seed(source, gate, norm=self.norm, clip=self.clip)
 
 
-def _last_of_prompt(x: Tensor, prompt_len: Tensor) -> Tensor:
+def last_of_prompt(x: Tensor, prompt_len: Tensor) -> Tensor:
     """x [B, T, C] at each sample's last prompt token, [B, C]; zeros where the prompt is empty."""
     samples = torch.arange(len(x), device=x.device)
     last: Tensor = x[samples, (prompt_len - 1).clamp_min(0)]

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from fsearch.kernels import wkv7_fs
 from fsearch.rwkv7.fused import keys, squared_relu, token_shift_mix
-from fsearch.rwkv7.future_seed import FutureSeed
+from fsearch.rwkv7.future_seed import FutureSeed, last_of_prompt
 
 
 @dataclass(frozen=True)
@@ -197,19 +197,14 @@ class Block(nn.Module):
             x = self.ln0(x)
         z = self.ln1(x)
         mixed, v_first, captured = self.att(z, v_first, state, capture_at, before.att_last)
-        if carried is not None:
-            carried.heads, carried.att_last = captured, _last_of(z, capture_at)
+        if carried is not None and capture_at is not None:
+            carried.heads, carried.att_last = captured, last_of_prompt(z, capture_at)
         x = x + mixed
         z = self.ln2(x)
         x = x + self.ffn(z, before.ffn_last)
-        if carried is not None:
-            carried.ffn_last = _last_of(z, capture_at)
+        if carried is not None and capture_at is not None:
+            carried.ffn_last = last_of_prompt(z, capture_at)
         return x, v_first, captured
-
-
-def _last_of(x: Tensor, counts: Tensor | None) -> Tensor | None:
-    """Of x [B, T, C] the last of each sample's first `counts` [B] tokens, [B, C]."""
-    return None if counts is None else x[torch.arange(len(x), device=x.device), counts - 1]
 
 
 class RWKV7(nn.Module):
