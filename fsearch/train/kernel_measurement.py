@@ -30,6 +30,7 @@ from torch import Tensor
 from fsearch import kernels
 from fsearch.kernels import build
 from fsearch.kernels.toolchain import find_toolchain
+from fsearch.system.memory import kib_in
 from fsearch.train import contender, machine_limit
 from fsearch.train.contender import Case, Shape, Work, part_of
 from fsearch.train.job import Channel
@@ -282,20 +283,14 @@ def _peak_memory_bytes(device: torch.device, work: Callable[[], object]) -> int 
 
 
 def _status_bytes(field: str) -> int:
-    return _kib_of(Path("/proc/self/status"), field) * 1024
+    return kib_in(Path("/proc/self/status"), field) * 1024
 
 
 def _free_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info()[0]
-    return _kib_of(Path("/proc/meminfo"), "MemAvailable") * 1024
-
-
-def _kib_of(file: Path, field: str) -> int:
-    """A figure from a file of lines like `MemAvailable:  1234 kB`."""
-    line = next(line for line in file.read_text().splitlines() if line.startswith(f"{field}:"))
-    return int(line.split()[1])
+    return kib_in(Path("/proc/meminfo"), "MemAvailable") * 1024
 
 
 def _version(package: str) -> str | None:

@@ -121,10 +121,6 @@ class Floor:
     def seconds(self) -> float:
         return max(self.by_bytes_s, self.by_flops_s)
 
-    @property
-    def bound_by(self) -> Literal["bytes", "flops"]:
-        return "bytes" if self.by_bytes_s >= self.by_flops_s else "flops"
-
 
 def floor_of(
     shape: Shape, of: Pass, device: torch.device, clock: Clock, item_bytes: int, flop_per_s: float

@@ -27,6 +27,7 @@ from torch.utils import deterministic
 from fsearch import kernels
 from fsearch.kernels.library import FALLBACK
 from fsearch.rwkv7 import weights_sha256
+from fsearch.system.memory import kib_in
 from fsearch.tasks import prepared
 from fsearch.train import checkpoint
 from fsearch.train.batches import DataOrder, Examples, Integers
@@ -366,6 +367,4 @@ def _owner(job: Job) -> str:
 
 def peak_memory_mib() -> float:
     """The most memory this process has had resident, in MiB."""
-    with open("/proc/self/status", encoding="utf-8") as file:
-        line = next(line for line in file if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    return kib_in(Path("/proc/self/status"), "VmHWM") / 1024

@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from fsearch.daemon.fingerprint import environment
 from fsearch.system.files import write_atomic
 from fsearch.system.messages import Message
 from fsearch.ui.errors import FAILED, STATE, USAGE, UserError
-from fsearch.ui.layout import put
+from fsearch.ui.layout import paragraph, put
 from fsearch.ui.state import shown
 
 SCHEMA = 1
@@ -58,12 +58,22 @@ def report_file(asked: str | None, state: Path, report: dict[str, Any]) -> Path:
     return file
 
 
-def write_report(file: Path, report: dict[str, Any]) -> None:
-    """Raises UserError if it cannot be written."""
+def finish(screen: Console, file: Path, report: dict[str, Any], notes: Sequence[str]) -> None:
+    """Print the notes on a table, and whether the machine was quiet; write the report and say where it is.
+
+    Raises UserError if it cannot be written.
+    """
+    if report["load_1min_before"] > 0.5:
+        load = f"{report['load_1min_before']:.1f}"
+        notes = [*notes, f"The machine was not quiet: its load was {load} before this began."]
+    width = screen.width
+    lines = [line for note in notes for line in paragraph(note, width, indent=0, style="dim")]
+    put(screen, [Text(), *lines, Text()])
     try:
         write_atomic(file, (json.dumps(report, indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(f"{shown(file)} could not be written: {error.strerror}.", FAILED) from error
+    put(screen, paragraph(f"Written to {shown(file)}", width, indent=0))
 
 
 def measure(

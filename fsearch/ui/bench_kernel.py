@@ -8,10 +8,10 @@ from typing import Any
 from rich.text import Text
 
 from fsearch.system.messages import Message
-from fsearch.ui.bench_child import measure, put_now, report_file, report_of, write_report
+from fsearch.ui.bench_child import finish, measure, put_now, report_file, report_of
 from fsearch.ui.bench_table import footnotes, heading, shape_lines, shape_name
 from fsearch.ui.errors import FAILED, OK, UserError
-from fsearch.ui.layout import console, paragraph, put
+from fsearch.ui.layout import console, put
 from fsearch.ui.state import folder, shown
 from fsearch.ui.words import names
 
@@ -39,9 +39,7 @@ def answer(options: argparse.Namespace) -> int:
     cache = state / "cache" / "kernel"
     job = {"device": options.device, "threads": options.threads, "quick": options.quick, "cache": str(cache)}
     measure("bench_kernel", job, state, screen, take, _doing)
-    put(screen, [Text(), *footnotes(report, screen.width), Text()])
-    write_report(file, report)
-    put(screen, paragraph(f"Written to {shown(file)}", screen.width, indent=0))
+    finish(screen, file, report, footnotes(report))
     refuse_wrong(report["rows"])
     return OK
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from fsearch.system.messages import Message
-from fsearch.ui.bench_child import measure, put_now, report_file, report_of, write_report
+from fsearch.ui.bench_child import finish, measure, put_now, report_file, report_of
 from fsearch.ui.bench_table import percent, seconds, size
 from fsearch.ui.errors import OK
 from fsearch.ui.layout import console, paragraph, put
@@ -50,9 +50,7 @@ def answer(options: argparse.Namespace) -> int:
     job = {**asked, "shape": options.shape, "cache": str(state / "cache" / "kernel")}
     for precision in [options.precision] if options.precision else ["fp32", "bf16"]:
         measure("bench_step", {**job, "precision": precision}, state, screen, take)
-    put(screen, [Text(), *footnotes(report, screen.width), Text()])
-    write_report(file, report)
-    put(screen, paragraph(f"Written to {shown(file)}", screen.width, indent=0))
+    finish(screen, file, report, footnotes(report))
     return OK
 
 
@@ -94,16 +92,11 @@ def row_lines(row: dict[str, Any], width: int) -> list[Text]:
     return [Text(line), *paragraph(operators, width, indent=4, style="dim")]
 
 
-def footnotes(report: dict[str, Any], width: int) -> list[Text]:
+def footnotes(report: dict[str, Any]) -> list[str]:
     """What the columns mean."""
-    notes = [
+    return [
         f"a step: the median of several ({report['clock']}), and tokens/s from it; forward, backward and "
         "update (clipping and AdamW) are shares of it. The first step does not count.",
         "peak: the most memory that the whole process had, torch itself included. Below: shares of further "
         "steps by operator, in a profiler; the rest is other operators, Python and the profiler itself.",
     ]
-    if report["load_1min_before"] > 0.5:
-        notes.append(
-            f"The machine was not quiet: its load was {report['load_1min_before']:.1f} before this began."
-        )
-    return [line for note in notes for line in paragraph(note, width, indent=0, style="dim")]

@@ -97,7 +97,7 @@ def _error(error: float | None) -> str:
     return "nan" if error is None else f"{error:.1e}"
 
 
-def footnotes(report: dict[str, Any], width: int) -> list[Text]:
+def footnotes(report: dict[str, Any]) -> list[str]:
     """What the columns mean."""
     count = "token by token: 9 N^2 forward and 26 N^2"
     if report["machine"]["gpu"]:
@@ -118,11 +118,7 @@ def footnotes(report: dict[str, Any], width: int) -> list[Text]:
             "chunked: matrix products in plain torch. loop: token by token in plain torch, as one writes it, "
             "taking x[:, t], whose gradients are as large as x each; unbound: the same without that."
         )
-    if report["load_1min_before"] > 0.5:
-        notes.append(
-            f"The machine was not quiet: its load was {report['load_1min_before']:.1f} before this began."
-        )
-    return [line for note in notes for line in paragraph(note, width, indent=0, style="dim")]
+    return notes
 
 
 def seconds(value: float) -> str:

@@ -34,3 +34,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = tmp_path_factory.mktemp("live") / "state"
     fill(state, the_plan(), stop_after=MIDWAY, running=True)
     return state
+
+
+@pytest.fixture
+def state(kernel_library: Path, tmp_path: Path) -> Path:
+    """A state whose kernel is built already."""
+    cache = tmp_path / "state" / "cache"
+    cache.mkdir(parents=True)
+    (cache / "kernel").symlink_to(kernel_library.parent)
+    return tmp_path / "state"

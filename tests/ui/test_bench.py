@@ -41,15 +41,6 @@ REPORT = {"schema", "bench", "date", "fsearch", "quick", "load_1min_before", "en
 }
 
 
-@pytest.fixture
-def state(kernel_library: Path, tmp_path: Path) -> Path:
-    """A state whose kernel is built already."""
-    cache = tmp_path / "state" / "cache"
-    cache.mkdir(parents=True)
-    (cache / "kernel").symlink_to(kernel_library.parent)
-    return tmp_path / "state"
-
-
 def test_quick_look_on_a_cpu(state: Path, tmp_path: Path) -> None:
     """One table, every shape and contender once; the JSON holds the same and is plausible."""
     done = fsearch("bench", "kernel", "--quick", "--device", "cpu", "--json", "found.json", cwd=tmp_path)

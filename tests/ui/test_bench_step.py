@@ -25,15 +25,6 @@ REPORT = {"schema", "bench", "date", "fsearch", "load_1min_before", "environment
 ROW = {"precision", "steps", "step_s", "tokens_per_s", "peak_memory_mib", "parts", "operators", "loss"}
 
 
-@pytest.fixture
-def state(kernel_library: Path, tmp_path: Path) -> Path:
-    """A state whose kernel is built already."""
-    cache = tmp_path / "state" / "cache"
-    cache.mkdir(parents=True)
-    (cache / "kernel").symlink_to(kernel_library.parent)
-    return tmp_path / "state"
-
-
 @pytest.mark.usefixtures("state")
 def test_both_precisions_side_by_side(tmp_path: Path) -> None:
     """One table with fp32 and bf16; the JSON holds the same and adds up."""
