@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from pydantic import Field
 
-from fsearch.tasks.generated import Candidate, GeneratedTask, SplitName
-from fsearch.tasks.task import NO_TARGET, Arguments, Example
+from fsearch.tasks.generated import GeneratedTask
+from fsearch.tasks.sieve import Candidate, SplitName
+from fsearch.tasks.task import NO_TARGET, Arguments, Example, Span
 
 SEPARATOR, MASK, FIRST_SYMBOL = 1, 2, 3
 DRAWN_AT_ONCE = 1024
@@ -66,7 +67,8 @@ class Infill(GeneratedTask[InfillArguments]):
     def chance(self, validation: Sequence[Example]) -> float:
         return 1 / self.arguments.n_symbols
 
-    def render(self, example: Example) -> tuple[str, str]:
+    def spans(self, example: Example) -> tuple[list[Span], list[Span]]:
         names = "#|_ABCDEFGHIJKLMNOPQRSTUVWXYZ"
         prompt = " ".join(names[token] for token in example.tokens)
-        return prompt, " ".join(names[token] for token in example.targets[example.scored])
+        answer = " ".join(names[token] for token in example.targets[example.scored])
+        return [Span(prompt)], [Span(answer, scored=True)]

@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from fsearch.tasks.generated import Candidate, GeneratedTask, SplitName
-from fsearch.tasks.task import Arguments, Example, question_answer
+from fsearch.tasks.generated import GeneratedTask
+from fsearch.tasks.sieve import Candidate, SplitName
+from fsearch.tasks.task import Arguments, Example, Span, question_answer
 
 SEPARATOR, ASK, FIRST_KEY = 1, 2, 3
 DRAWN_AT_ONCE = 1024
@@ -78,11 +79,11 @@ class KvRecall(GeneratedTask[KvRecallArguments]):
     def chance(self, validation: Sequence[Example]) -> float:
         return 1 / self.arguments.n_values
 
-    def render(self, example: Example) -> tuple[str, str]:
+    def spans(self, example: Example) -> tuple[list[Span], list[Span]]:
         words = [self._word(token) for token in example.tokens.tolist()]
         # A value belongs to the key before it.
         prompt = " ".join(words[: example.prompt_len]).replace(" v", ":v")
-        return prompt, " ".join(words[example.prompt_len :])
+        return [Span(prompt)], [Span(" ".join(words[example.prompt_len :]), scored=True)]
 
     def _word(self, token: int) -> str:
         first_value = FIRST_KEY + self.arguments.n_keys

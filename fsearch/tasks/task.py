@@ -12,11 +12,14 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
+from fsearch.tasks.sources import Sources
 
 END = 0
 """Token that closes an answer: trained, never scored. The same number in every vocabulary."""
@@ -44,10 +47,20 @@ class Example:
     """[T]: the targets that count for score and loss."""
     document: str
     """What the example was made from. Training and validation never share one."""
+    sources: frozenset[str] = frozenset()
+    """What else it was made from. What is in here or is the document of a validation example is in neither
+    for a training example."""
+    remarks: tuple[str, ...] = ()
+    """What was done to it that a person should know, such as a cut: counted and reported."""
 
 
 def question_answer(
-    prompt: Int32Array, answer: Int32Array, document: str, scored: BoolArray | None = None
+    prompt: Int32Array,
+    answer: Int32Array,
+    document: str,
+    scored: BoolArray | None = None,
+    sources: frozenset[str] = frozenset(),
+    remarks: tuple[str, ...] = (),
 ) -> Example:
     """The example in which `answer` [A] and then END follow `prompt` [P].
 
@@ -60,7 +73,26 @@ def question_answer(
     targets[-1] = END
     counts = np.zeros(len(tokens), np.bool_)
     counts[start:-1] = True if scored is None else scored
-    return Example(tokens, len(prompt), targets, counts, document)
+    return Example(tokens, len(prompt), targets, counts, document, sources, remarks)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of an example as a person reads it."""
+
+    text: str
+    scored: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """What a model answered to one example with S scored tokens, each given the right ones before it."""
+
+    example: Example
+    predicted: Int32Array
+    """[S]: the most likely token of the whole vocabulary at each scored place, in order."""
+    choice_logits: NDArray[np.float32] | None
+    """[S, C]: the logits of the task's `choice_tokens`, None if it has none."""
 
 
 def document_hash(document: str) -> int:
@@ -81,6 +113,21 @@ class Arguments(BaseModel):
 
     n_val: int = Field(1024, ge=2, le=1_000_000)
     """Validation examples, split into a screen half and a confirm half by document."""
+
+    @property
+    def download(self) -> str | None:
+        """What these arguments need from a network, for people; None if everything is here."""
+        return None
+
+    @property
+    def file(self) -> Path | None:
+        """The file that these arguments name and need, None if they name none."""
+        return None
+
+    @property
+    def portable(self) -> dict[str, Any]:
+        """All arguments, the same for the same plan on every machine: what random streams depend on."""
+        return self.model_dump(mode="json")
 
     def word(self, name: str) -> str:
         """How the value of a `shown` argument is written in a label; empty for an unset one."""
@@ -106,7 +153,7 @@ def canonical_json(value: Any) -> bytes:
 
 def generator(master_seed: int, task: str, arguments: Arguments, stream: str) -> np.random.Generator:
     """The random numbers of one stream of one task: a function of the four values and nothing else."""
-    key = canonical_json([master_seed, task, arguments.model_dump(mode="json"), stream])
+    key = canonical_json([master_seed, task, arguments.portable, stream])
     return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(key).digest(), "little")))
 
 
@@ -158,11 +205,16 @@ class Task(ABC, Generic[A]):
     def vocab_size(self) -> int:
         """Tokens are 0..vocab_size-1."""
 
-    @abstractmethod
-    def build(self, master_seed: int, progress: Progress | None = None) -> Built:
-        """Exactly n_train and n_val examples, in a fixed order; the same for the same seed.
+    @property
+    def choice_tokens(self) -> Int32Array | None:
+        """[C]: the tokens whose logits `metrics` wants at every scored place; None for none."""
+        return None
 
-        Raises DataShort where that many cannot be had.
+    @abstractmethod
+    def build(self, master_seed: int, sources: Sources, progress: Progress | None = None) -> Built:
+        """Exactly n_train and n_val examples, in a fixed order; the same for the same seed and rows.
+
+        Raises DataShort where that many cannot be had, and what `sources` raises.
         """
 
     @abstractmethod
@@ -170,8 +222,21 @@ class Task(ABC, Generic[A]):
         """Expected score of guessing, in 0..1."""
 
     @abstractmethod
-    def render(self, example: Example) -> tuple[str, str]:
+    def spans(self, example: Example) -> tuple[list[Span], list[Span]]:
         """Prompt and answer as a person reads them."""
+
+    def render(self, example: Example) -> tuple[str, str]:
+        """The text of prompt and answer."""
+        prompt, answer = self.spans(example)
+        return "".join(span.text for span in prompt), "".join(span.text for span in answer)
+
+    def metrics(self, answered: Sequence[Answered]) -> dict[str, float]:
+        """Figures about all answers of one evaluation, by name; a task adds its own to these.
+
+        `whole_answer` is the share of examples with every scored token right.
+        """
+        whole = [np.array_equal(a.predicted, a.example.targets[a.example.scored]) for a in answered]
+        return {"whole_answer": float(np.mean(whole))}
 
     def majority(self, train: Sequence[Example], validation: Sequence[Example]) -> float:
         """Score on `validation`, in 0..1, of always giving the most frequent scored target of `train`."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies
 from rwkv.rwkv_tokenizer import TRIE_TOKENIZER
 
-from fsearch.tokenizer import END, world
+from fsearch.tokenizer import END, World, world
 from fsearch.tokenizer.greedy import Greedy
 from fsearch.tokenizer.vocabulary import find, read
 
@@ -101,6 +101,18 @@ def test_ids_of_the_padding_negative_ids_and_half_characters() -> None:
     ids = np.array([END, 65529, 65530, 65535, 65536, -1, 0xF0 + 1, 0x9F + 1])
     assert tokenizer.decode(ids) == " " * 128 + "\ufffd"
     assert tokenizer.out_of_range(ids) == 4
+
+
+def test_a_text_that_is_one_token_needs_no_encoder(greedy: Greedy) -> None:
+    """Every token that is a text is its own encoding, as the greedy match says, and no encoder is made."""
+    pieces = read(find())
+    tokenizer = World(pieces)
+    texts = [piece.decode() for piece in pieces if piece and piece.decode(errors="ignore").encode() == piece]
+    assert len(texts) > 60_000
+    for text in texts:
+        assert tokenizer.encode(text).tolist() == greedy.encode(text.encode()), text
+    assert "_encoder" not in vars(tokenizer)
+    assert tokenizer.encode("").tolist() == []
 
 
 def test_reading_encoding_and_decoding_import_no_torch() -> None:
