@@ -28,6 +28,7 @@ PROGRESS_DEADLINE_S = {
     "train": 900.0,
     "evaluate": 900.0,
     "finish": 300.0,
+    "fetch": 120.0,  # says every second that bytes arrive, as long as some do
     "prepare": 1800.0,
     "download": 1800.0,
     "inspect": 1800.0,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fsearch.daemon.fetch_failures import NETWORK_PHASES, PHASES, failure_of, retry_after_s, sentence
 from fsearch.search.outcomes import CLASSES, OutcomeClass
 
 
@@ -19,7 +20,7 @@ class Ending:
     """What is known about a process that has ended."""
 
     result: dict[str, Any] | None = None  # its complete result message
-    error: dict[str, Any] | None = None  # its error message: exception, message, phase
+    error: dict[str, Any] | None = None  # its error message: exception, message, phase, chain
     torn: bool = False  # its messages ended in the middle of one
     exit_code: int | None = None
     signal: int | None = None
@@ -35,6 +36,7 @@ class Outcome:
     word: str
     reason: str
     pattern: str
+    retry_after_s: float | None = None  # what a hub asked for
     outcome_class: OutcomeClass = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,10 +49,14 @@ _EXCEPTIONS: list[tuple[str, str, str, str]] = [
     (r"", r"CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED", "oom", "out of memory: {message}"),
     (r"", r"DefaultCPUAllocator: (can't|not enough)", "oom", "out of memory: {message}"),
     (r"MemoryError$", r"", "oom", "out of memory: {message}"),
-    (r"", r"No space left on device|Errno 28|quota exceeded", "disk_full", "the disk is full: {message}"),
     (r"\.(CheckpointError|HubError)$", r"", "model_refused", "{message}"),
     (r"\.HubUnreachable$", r"", "network_wait", "{message}"),
     (r"\.ModelChanged$", r"", "model_changed", "{message}"),
+]
+
+_REST: list[tuple[str, str, str, str]] = [
+    # what neither the lines above know nor the table of `fetch_failures`
+    (r"", r"No space left on device|Errno 28|quota exceeded", "disk_full", "the disk is full: {message}"),
     (r"", r"device-side assert|illegal memory access", "crashed", "the GPU stopped the kernel: {message}"),
     (r"", r"", "crashed", "{exception} while in phase {phase}: {message}; the log has the traceback"),
 ]
@@ -64,6 +70,9 @@ def outcome_of(ending: Ending) -> Outcome:
         if word == "interrupted":
             pattern = "stopped" if ending.stopped else "stopped from outside"
         return Outcome(word, str(ending.result.get("reason", "")), pattern)
+    if ending.silent_s is not None and ending.phase in NETWORK_PHASES:
+        silence = f"no byte arrived for {ending.silent_s:.0f} s while it was fetched; it is tried again"
+        return Outcome("network_wait", silence, "silent")
     if ending.silent_s is not None:
         silence = f"no progress for {ending.silent_s:.0f} s in phase {ending.phase}; it was ended"
         return Outcome("hang", silence, "silent")
@@ -88,10 +97,25 @@ def outcome_of(ending: Ending) -> Outcome:
 
 
 def _of_exception(ending: Ending) -> Outcome:
+    """By `_EXCEPTIONS`, by the table of `fetch_failures` where something is fetched or read, by `_REST`."""
+    assert ending.error is not None
+    chain = ending.error.get("chain", [])
+    wait_s = retry_after_s(chain)
+    if known := _listed(_EXCEPTIONS, ending):
+        return replace(known, retry_after_s=wait_s)
+    if ending.phase in PHASES and (found := failure_of(chain, ending.phase)):
+        failure, link = found
+        return Outcome(failure.outcome, sentence(failure, link), failure.pattern, wait_s)
+    other = _listed(_REST, ending)
+    assert other is not None, "its last line fits everything"
+    return other
+
+
+def _listed(table: list[tuple[str, str, str, str]], ending: Ending) -> Outcome | None:
     assert ending.error is not None
     exception, message = str(ending.error.get("exception", "")), str(ending.error.get("message", ""))
-    for kind, text, word, sentence in _EXCEPTIONS:
+    for kind, text, word, words in table:
         if re.search(kind, exception) and re.search(text, message):
-            reason = sentence.format(exception=exception, message=message.strip(), phase=ending.phase)
+            reason = words.format(exception=exception, message=message.strip(), phase=ending.phase)
             return Outcome(word, reason, f"exception {kind or text or 'any'}")
-    raise AssertionError("the last line of the table fits everything")
+    return None

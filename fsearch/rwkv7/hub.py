@@ -8,9 +8,11 @@ The client's own switches hold: HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
+
+from fsearch.system import hub_client
+from fsearch.system.chain import chain, first_line
 
 SCHEME = "hf://"
 _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+?))?/(?P<file>[^@]+)")
@@ -33,8 +35,7 @@ def download(address: str) -> Path:
     parts = _ADDRESS.fullmatch(address)
     if parts is None:
         raise HubError(f"{address!r} is no address of a file; write hf://owner/repo/file.")
-    # The client reads its switches when it is imported. It would look up and tell which program calls it.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    hub_client.set_up()
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -46,6 +47,7 @@ def download(address: str) -> Path:
         RevisionNotFoundError,
     )
 
+    hub_client.remove_leftovers(f"models--{parts['repo'].replace('/', '--')}")
     try:
         return Path(hf_hub_download(parts["repo"], parts["file"], revision=parts["revision"]))
     except GatedRepoError as error:
@@ -80,6 +82,4 @@ def download(address: str) -> Path:
 
 def _reason(error: BaseException) -> str:
     """The first line of what lies at the bottom of an error."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return first_line(chain(error)[-1])

@@ -10,12 +10,12 @@ Not here: which examples there are (the task's module), batches, retries, deleti
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from fsearch.system.files import sha256_file, sync_directory
+from fsearch.system.scratch import alone
 from fsearch.tasks import registry
+from fsearch.tasks.sources import DataRefused, Origin, Sources
 from fsearch.tasks.task import (
     BoolArray,
     Built,
@@ -44,7 +46,7 @@ __all__ = ["DataDamaged", "DataShort", "Meta", "Prepared", "Split", "code_sha256
 
 SplitName = Literal["train", "screen", "confirm"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-FORMAT = 1  # of the directory; goes into the key
+FORMAT = 2  # of the directory; goes into the key
 CHECKSUMS = "SHA256SUMS"
 """File that all others are checked against before anything is parsed."""
 
@@ -71,6 +73,7 @@ class Meta(BaseModel):
     chance: float  # expected score of guessing
     majority: float  # score of always giving the most frequent scored target of the training examples
     counts: Counts  # what happened to the candidates of each split
+    origins: tuple[Origin, ...]  # what the rows were read from; empty for drawn examples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,25 +136,29 @@ def prepare(
     master_seed: int,
     cache: Path,
     progress: Progress | None = None,
+    sources: Sources | None = None,
 ) -> Prepared:
-    """The prepared data of a task: opened if `cache` has it intact, built otherwise.
+    """The prepared data of a task: opened if `cache` has it intact and made of what there is now, else built.
 
     Several processes may ask for the same data at once: one builds, the others wait and open it.
-    Raises ValueError for a wrong task or argument, DataShort where there are too few examples,
-    OSError where the cache cannot be written.
+    Raises ValueError for a wrong task or argument, DataShort where there are too few examples, DataRefused
+    and what else `sources` raise where rows cannot be had, OSError where the cache cannot be written.
     """
+    if sources is None:
+        with Sources(cache) as sources:
+            return prepare(task, arguments, master_seed, cache, progress, sources)
     chosen = registry.create(task, arguments)
     code = code_sha256()
     all_arguments = chosen.arguments.model_dump(mode="json")
     key = hashlib.sha256(canonical_json([FORMAT, task, all_arguments, master_seed, code])).hexdigest()[:24]
     path = cache / f"{task}-{key}"
     cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache / f".{path.name}.lock"):
-        try:
-            return load(path)
-        except (FileNotFoundError, DataDamaged):
-            pass
-        built = chosen.build(master_seed, progress)
+    with alone(cache / f".{path.name}.lock"):
+        with suppress(FileNotFoundError, DataDamaged):
+            found = load(path)
+            if all(map(sources.unchanged, found.meta.origins)):
+                return found
+        built = chosen.build(master_seed, sources, progress)
         screen, confirm = _halves(chosen, built)
         splits: dict[SplitName, Split] = {
             "train": _flat(built.train),
@@ -169,9 +176,10 @@ def prepare(
             n_val_screen=len(screen),
             n_val_confirm=len(confirm),
             max_tokens=max(int(split.lengths.max()) for split in splits.values()),
-            chance=chosen.chance(built.validation),
-            majority=chosen.majority(built.train, built.validation),
+            chance=_finite("chance", chosen.chance(built.validation)),
+            majority=_finite("majority", chosen.majority(built.train, built.validation)),
             counts=built.counts,
+            origins=tuple(sources.origins),
         )
         _write(path, meta, splits)
         return load(path)
@@ -221,6 +229,12 @@ def _halves(task: Task[Any], built: Built) -> tuple[list[Example], list[Example]
     return screen, confirm
 
 
+def _finite(level: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise DataRefused(f"The {level} level of these examples is {value}: some rows hold no number.")
+    return value
+
+
 def _flat(examples: Sequence[Example]) -> Split:
     lengths = [len(example.tokens) for example in examples]
     return Split(
@@ -258,7 +272,7 @@ def _open(directory: Path) -> Split:
 
 
 def _write(path: Path, meta: Meta, splits: Mapping[SplitName, Split]) -> None:
-    """Make the directory `path`, replacing a damaged one. Needs the lock of `_alone`."""
+    """Make the directory `path`, replacing a damaged one. Needs the lock of `prepare`."""
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     for name in SPLITS:
@@ -284,14 +298,3 @@ def _durable(path: Path) -> Iterator[IO[bytes]]:
         yield file
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold `lock` against other processes; given up by the kernel if this one dies."""
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

@@ -11,17 +11,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from fsearch.system.files import sha256_file
+from fsearch.train.arrivals import arrivals
 from fsearch.train.job import Channel, Job, argument_parser, main
-
-_LOOK_EVERY_S = 1.0
-_MIB = 1 << 20
 
 
 def run(job: Job, channel: Channel) -> None:
@@ -31,7 +26,6 @@ def run(job: Job, channel: Channel) -> None:
     """
     if not job["download"]:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from fsearch.rwkv7 import CheckpointError, hub, load  # imports torch: seconds in which our parent may die
     from fsearch.train.model_file import ModelFile
 
@@ -39,7 +33,7 @@ def run(job: Job, channel: Channel) -> None:
     path = Path(address)
     if address.startswith(hub.SCHEME):
         channel.enter("download")
-        with _progress(channel):
+        with arrivals(channel, "download"):
             path = hub.download(address)
     channel.enter("inspect")
     channel.send("progress", doing="reading the checkpoint")
@@ -63,33 +57,6 @@ def run(job: Job, channel: Channel) -> None:
             "vocab_size": model.vocab_size,
         },
     )
-
-
-@contextmanager
-def _progress(channel: Channel) -> Iterator[None]:
-    """Say how much this process has written, which is what it has downloaded, while it grows."""
-    done = threading.Event()
-
-    def watch() -> None:
-        start = said = _written_bytes()
-        while not done.wait(_LOOK_EVERY_S):
-            now = _written_bytes()
-            if now - said >= _MIB:
-                said = now
-                channel.send("progress", doing=f"downloading, {(now - start) // _MIB} MiB so far")
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
-
-
-def _written_bytes() -> int:
-    with open("/proc/self/io", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("wchar:"))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ from collections.abc import Callable
 from typing import Any
 
 from fsearch.system import messages, process
+from fsearch.system.chain import chain
 
 Job = dict[str, Any]
 
 _MAX_ERROR_CHARACTERS = 4000
+_MAX_LINK_CHARACTERS = 1000
 
 
 class Channel:
@@ -59,6 +61,7 @@ def run_reporting(run: RunJob, job: Job, messages_fd: int) -> int:
             exception=_qualified_name(type(error)),
             message=str(error)[:_MAX_ERROR_CHARACTERS],
             phase=channel.phase,
+            chain=[_link(link) for link in chain(error)],
         )
         return 1
     return 0
@@ -76,6 +79,23 @@ def main(run: RunJob, arguments: argparse.Namespace, on_parent_death: int = sign
     """The body of a job process: tie it to its parent, read the job, run it. Returns the exit status."""
     process.die_with_parent(arguments.parent, on_parent_death)
     return run_reporting(run, json.load(sys.stdin), arguments.messages_fd)
+
+
+def _link(error: BaseException) -> dict[str, Any]:
+    """What there is to know of one of the errors behind an error; a number that it lacks is None."""
+
+    def number(owner: object, name: str) -> float | None:
+        value = getattr(owner, name, None)
+        return value if isinstance(value, int | float) else None
+
+    status = number(error, "status")
+    return {
+        "names": [kind.__name__ for kind in type(error).__mro__ if kind is not object],
+        "message": str(error)[:_MAX_LINK_CHARACTERS],
+        "status": number(getattr(error, "response", None), "status_code") if status is None else status,
+        "errno": number(error, "errno"),
+        "retry_after_s": number(error, "retry_after_s"),
+    }
 
 
 def _qualified_name(kind: type[BaseException]) -> str:

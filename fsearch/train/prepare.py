@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from fsearch.tasks import DataShort, prepared
+from fsearch.tasks import DataShort, Sources, prepared
+from fsearch.train.arrivals import arrivals
 from fsearch.train.job import Channel, Job, argument_parser, main
 
 _PROGRESS_EVERY_S = 0.2
@@ -32,12 +33,16 @@ class _Progress:
 
 
 def run(job: Job, channel: Channel) -> None:
-    """Prepare the data of a job, or find them prepared, and report what they are."""
+    """Prepare the data of a job, or find them prepared, and report what they are.
+
+    Its "pins" are the commits that are known already of data sets of the hub, by "owner/name@revision".
+    """
     channel.enter("prepare")
+    cache = Path(job["cache"])
+    task, arguments, master_seed = job["task"], job["arguments"], job["master_seed"]
     try:
-        data = prepared.prepare(
-            job["task"], job["arguments"], job["master_seed"], Path(job["cache"]), _Progress(channel)
-        )
+        with arrivals(channel, "fetch"), Sources(cache, job.get("pins", {}), channel.enter) as sources:
+            data = prepared.prepare(task, arguments, master_seed, cache, _Progress(channel), sources)
     except DataShort as short:
         channel.send("result", outcome="data_short", reason=str(short))
         return
@@ -57,6 +62,7 @@ def run(job: Job, channel: Channel) -> None:
             "chance": meta.chance,
             "majority": meta.majority,
         },
+        origins=[origin.model_dump() for origin in meta.origins],
     )
 
 

@@ -14,7 +14,7 @@ import torch
 
 from fsearch.rwkv7 import HubError, load, weights_sha256
 from fsearch.rwkv7.hub import download
-from tests.hub import ADDRESS, COMMIT, Hub
+from tests.hub import ADDRESS, COMMIT, Fault, Hub, model
 
 from . import official
 
@@ -29,7 +29,7 @@ def weights_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(weights_file: Path) -> Iterator[Hub]:
-    hub = Hub(weights_file.read_bytes())
+    hub = Hub(model(weights_file.read_bytes()))
     yield hub
     hub.stop()
 
@@ -59,7 +59,10 @@ def loaded(address: str, hub: Hub, home: Path, offline: bool = False) -> str:
 
 def test_a_cut_download_goes_on_where_it_was(hub: Hub, weights_file: Path, tmp_path: Path) -> None:
     expected = weights_sha256(load(weights_file))
-    hub.cuts = [11_000_000, 12_000_000]
+    hub.faults = [
+        Fault("^GET", "cut", times=1, after=11_000_000),
+        Fault("^GET", "cut", skip=1, times=1, after=12_000_000),
+    ]
     assert loaded(ADDRESS, hub, tmp_path) == expected
     whole, *rest = [wanted for command, _, wanted in hub.asked if command == "GET"]
     first, second = (int(re.fullmatch(r"bytes=(\d+)-", str(wanted))[1]) for wanted in rest)  # type: ignore[index]
@@ -75,7 +78,7 @@ def test_a_cut_download_goes_on_where_it_was(hub: Hub, weights_file: Path, tmp_p
 
 
 def test_a_download_that_never_comes_is_given_up(hub: Hub, tmp_path: Path) -> None:
-    hub.cuts = [0] * 100
+    hub.faults = [Fault("^GET", "cut", after=0)]
     words = loaded(ADDRESS, hub, tmp_path)
     assert re.fullmatch(rf"HubUnreachable {ADDRESS} could not be fetched \(.+\)\. Try again later\.", words)
 

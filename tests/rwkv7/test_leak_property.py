@@ -19,12 +19,12 @@ from torch import Tensor
 from fsearch import kernels
 from fsearch.plan import Variant, canonical
 from fsearch.rwkv7 import FutureSeed
-from fsearch.tasks import create
+from fsearch.tasks import Sources, create
 from fsearch.tasks.task import Example
 
 from .models import BASELINE, VARIANTS, lively_model, lively_seed
 
-N_LAYER, VOCAB = 3, 24
+N_LAYER, VOCAB = 3, 257
 TASKS: list[tuple[str, dict[str, Any]]] = [
     ("infill", {"n_left": 3, "n_masks": 4}),
     ("kv_recall", {"order": "q_after", "n_keys": 5, "n_values": 4, "n_queries": 3}),
@@ -48,7 +48,7 @@ def examples(task: int) -> list[Example]:
     name, arguments = TASKS[task]
     made = create(name, {**arguments, "n_train": 4, "n_val": 2})
     assert made.vocab_size <= VOCAB
-    return list(made.build(0).train)
+    return list(made.build(0, Sources()).train)
 
 
 def collated(chosen: list[Example]) -> tuple[Tensor, Tensor, Tensor]:

@@ -58,6 +58,7 @@ def test_prepared_data_is_reported_as_it_lies_there(tmp_path: Path) -> None:
         "chance": 0.125,
         "majority": meta.majority,
     }
+    assert first["origins"] == [], "drawn examples come from nowhere"
 
 
 def test_too_few_examples_is_a_result(tmp_path: Path) -> None:
