@@ -7,24 +7,49 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fsearch.tasks.announced import ANNOUNCED
+from fsearch.tasks.arc import Arc
+from fsearch.tasks.hotpot import Hotpot
 from fsearch.tasks.infill import Infill
 from fsearch.tasks.kv_recall import KvRecall
+from fsearch.tasks.kv_sort import KvSort
+from fsearch.tasks.mbpp import Mbpp
+from fsearch.tasks.middle_match import MiddleMatch
+from fsearch.tasks.name_index import NameIndex
+from fsearch.tasks.protein_contact import ProteinContact
+from fsearch.tasks.protein_ss import ProteinSs
+from fsearch.tasks.punctuation import Punctuation
+from fsearch.tasks.retrieval import Retrieval
+from fsearch.tasks.sft import Sft
+from fsearch.tasks.squad import Squad
 from fsearch.tasks.sudoku import Sudoku
-from fsearch.tasks.task import Arguments, Task
+from fsearch.tasks.task import Task
 from fsearch.tasks.task import label as label_of
 
-TASKS: dict[str, type[Task[Any]]] = {task.name: task for task in (Infill, KvRecall, Sudoku)}
+TASKS: dict[str, type[Task[Any]]] = {
+    task.name: task
+    for task in (
+        Arc,
+        Hotpot,
+        Infill,
+        KvRecall,
+        KvSort,
+        Mbpp,
+        MiddleMatch,
+        NameIndex,
+        Punctuation,
+        ProteinContact,
+        ProteinSs,
+        Retrieval,
+        Sft,
+        Squad,
+        Sudoku,
+    )
+}
 
 
 def schemas() -> dict[str, type[BaseModel]]:
-    """The argument model of every task that can be run, by the task's name."""
+    """The argument model of every task, by the task's name."""
     return {name: task.arguments_type for name, task in TASKS.items()}
-
-
-def announced() -> dict[str, type[BaseModel]]:
-    """The argument model of every task that is known and cannot be run yet, by the task's name."""
-    return dict(ANNOUNCED)
 
 
 def create(name: str, arguments: Mapping[str, Any]) -> Task[Any]:
@@ -32,20 +57,20 @@ def create(name: str, arguments: Mapping[str, Any]) -> Task[Any]:
 
     Raises ValueError for an unknown task and pydantic.ValidationError (a ValueError) for a wrong argument.
     """
-    if name not in TASKS:
-        why = "is not available yet" if name in ANNOUNCED else "does not exist"
-        raise ValueError(f"the task {name!r} {why}; there are {', '.join(TASKS)}")
-    task = TASKS[name]
+    task = _task(name)
     return task(task.arguments_type.model_validate(dict(arguments)))
 
 
 def label(task: str, arguments: Mapping[str, Any] | BaseModel) -> str:
-    """Short name such as `kv_recall q_after` or `sudoku 4x4 random n_train=512`, announced tasks too.
+    """Short name such as `kv_recall q_after` or `sudoku 4x4 random n_train=512`.
 
     Arguments that are missing have their defaults. Raises ValueError as `create` does.
     """
-    models: dict[str, type[Arguments]] = {**{n: t.arguments_type for n, t in TASKS.items()}, **ANNOUNCED}
-    if task not in models:
-        raise ValueError(f"the task {task!r} does not exist; there are {', '.join(models)}")
     given = arguments.model_dump() if isinstance(arguments, BaseModel) else dict(arguments)
-    return label_of(task, models[task].model_validate(given))
+    return label_of(task, _task(task).arguments_type.model_validate(given))
+
+
+def _task(name: str) -> type[Task[Any]]:
+    if name not in TASKS:
+        raise ValueError(f"the task {name!r} does not exist; there are {', '.join(TASKS)}")
+    return TASKS[name]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fsearch.tasks import create
+from fsearch.tasks import Sources, create
 from fsearch.tasks.prepared import SPLITS, DataDamaged, load, prepare
 from fsearch.tasks.task import document_hash
 
@@ -24,6 +24,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("infill", SMALL),
     ("kv_recall", {**SMALL, "order": "q_first"}),
     ("sudoku", SMALL),
+    ("retrieval", SMALL),
 ]
 
 
@@ -34,7 +35,7 @@ def never(done: int, of: int) -> None:
 @pytest.mark.parametrize(("name", "arguments"), CASES)
 def test_splits_hold_the_examples_as_built(name: str, arguments: dict[str, Any], tmp_path: Path) -> None:
     """Every example comes back as it was built, and the halves divide the validation set by document."""
-    built = create(name, arguments).build(7)
+    built = create(name, arguments).build(7, Sources())
     prepared = prepare(name, arguments, 7, tmp_path)
     halves = {
         "screen": [e for e in built.validation if document_hash(e.document) % 2 == 0],
@@ -71,7 +72,7 @@ def test_meta_describes_the_data(tmp_path: Path) -> None:
     assert meta.n_val_screen + meta.n_val_confirm == 60
     assert meta.max_tokens == 32
     assert meta.chance == 1 / 8
-    built = task.build(0)
+    built = task.build(0, Sources())
     assert meta.majority == task.majority(built.train, built.validation)
     assert meta.counts["train"]["built"] == 300
 
@@ -96,6 +97,25 @@ GOLDEN = [
         "8794..513 254..76.9 13..9527. 7..3.98.. 4.3578..1 9852.1.47 ..8.1.7.2 39.7..465 62.9..13.",
         "879426513 254137689 136895274 712349856 463578921 985261347 548613792 391782465 627954138",
     ),
+    (
+        "retrieval",
+        {},
+        "0y=284020;dy=130812;ke=930440;nw=956788;qf=670623;i1=501462;38=077384;j0=837447;6f=219539;fe=185308?i1=",
+        "501462",
+    ),
+    (
+        "name_index",
+        {"n_names": 12, "order": "q_first"},
+        "10?ar,op,lo,ip,kw,kb,ox,da,dw,at,qx,vc=",
+        "qx",
+    ),
+    ("middle_match", {"n_names": 12}, "ze,ly,oj,de,kb,jh,da,an,xv,yo,wb,hg?oj_kb=", "de"),
+    (
+        "kv_sort",
+        {},
+        "17=641708;26=704067;16=073166;98=968405;35=463900;13=296707;95=912717=",
+        "296707,073166,641708,704067,463900,912717,968405",
+    ),
 ]
 
 
@@ -103,7 +123,7 @@ GOLDEN = [
 def test_examples_never_change(name: str, arguments: dict[str, Any], prompt: str, answer: str) -> None:
     """The streams of random numbers are part of the record: a new numpy must not change them unseen."""
     task = create(name, {**arguments, "n_train": 4, "n_val": 2})
-    found = task.render(task.build(1).train[0])
+    found = task.render(task.build(1, Sources()).train[0])
     assert tuple(text.replace("\n", " ") for text in found) == (prompt, answer)
 
 
@@ -167,7 +187,7 @@ def test_what_decides_the_examples_decides_the_directory(
 def test_code_hash_sees_every_source_file(tmp_path: Path) -> None:
     """The code hash changes with a byte of any module of the room, and not with caches of Python's."""
     package = Path(__file__).parents[2] / "fsearch"
-    for room in ("tasks", "system"):
+    for room in ("tasks", "tokenizer", "system"):
         shutil.copytree(
             package / room, tmp_path / "fsearch" / room, ignore=shutil.ignore_patterns("__pycache__")
         )

@@ -8,7 +8,7 @@ from itertools import islice, permutations
 import numpy as np
 import pytest
 
-from fsearch.tasks import create
+from fsearch.tasks import Sources, create
 from fsearch.tasks.boards import all_boards, has_one_solution, random_board, solutions
 
 
@@ -62,7 +62,7 @@ def test_there_are_288_boards_of_side_4() -> None:
 
 def test_every_board_of_side_4_is_used() -> None:
     """The 288 boards are shared out between training and validation, and all of them occur."""
-    built = create("sudoku", {"n_train": 4096, "n_val": 1024}).build(0)
+    built = create("sudoku", {"n_train": 4096, "n_val": 1024}).build(0, Sources())
     train, validation = ({example.document for example in split} for split in (built.train, built.validation))
     assert train.isdisjoint(validation)
     assert {tuple(map(int, document)) for document in train | validation} == boards_by_rows()
@@ -88,7 +88,7 @@ def test_puzzles_have_exactly_one_solution(base: int, mask_region: str, mask_cou
     """A brute force finds the answer of every example and nothing else."""
     arguments = {"base": base, "mask_region": mask_region, "mask_count": mask_count}
     task = create("sudoku", {**arguments, "n_train": number, "n_val": 12})
-    built = task.build(0)
+    built = task.build(0, Sources())
     for example in [*built.train, *built.validation]:
         puzzle, answer = (text.replace("\n", "") for text in task.render(example))
         found = list(islice(brute_force([0 if c == "." else int(c) for c in puzzle], base), 2))

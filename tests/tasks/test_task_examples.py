@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fsearch.tasks import create
+from fsearch.tasks import Sources, create
 from fsearch.tasks.task import END, NO_TARGET, Built, Example, Task
 
 SMALL = {"n_train": 200, "n_val": 40}
@@ -18,13 +18,17 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("sudoku", {}),
     ("sudoku", {"mask_region": "prefix", "mask_count": 5, "n_train": 90, "n_val": 20}),
     ("sudoku", {"base": 3, "mask_region": "suffix", "mask_count": 12}),
+    ("retrieval", {}),
+    ("name_index", {"order": "q_first"}),
+    ("middle_match", {"n_names": 12}),
+    ("kv_sort", {"n_digits": 3}),
 ]
 ALL = [("infill", {}), ("infill", {"n_symbols": 3, "n_left": 0, "n_masks": 20}), *QUESTIONS]
 
 
 def make(name: str, arguments: dict[str, Any], seed: int = 0) -> tuple[Task[Any], Built]:
     task = create(name, {**SMALL, **arguments})
-    return task, task.build(seed)
+    return task, task.build(seed, Sources())
 
 
 def every(built: Built) -> list[Example]:
