@@ -14,7 +14,7 @@ def evaluation(message: dict[str, Any]) -> Evaluation:
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """The columns of a row that a result message fills."""
-    names = ["score", "loss", "acc_pooled", "screen_score", "screen_loss", "tokens", "backend"]
+    names = ["score", "loss", "acc_pooled", "screen_score", "screen_loss", "metrics", "tokens", "backend"]
     names += ["early_weights_sha256", "weights_sha256", "peak_memory_mib"]
     found = {name: result[name] for name in names if result.get(name) is not None}
     if "steps" in result:

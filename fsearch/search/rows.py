@@ -70,6 +70,7 @@ class Attempt:
     acc_pooled: float | None = None
     screen_score: float | None = None  # on the screen half, where both halves were scored
     screen_loss: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)  # the task's own, on the headline half
     steps_done: int = 0
     tokens: int = 0
     backend: str = ""
@@ -79,6 +80,7 @@ class Attempt:
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
     peak_memory_mib: float | None = None
     energy_mj: float | None = None
+    retry_after_s: float | None = None  # how long a server asked to be left alone
     fingerprints: dict[str, Any] = field(default_factory=dict)
     pid: int | None = None
     pid_started: float | None = None  # /proc start time, to tell a reused pid
@@ -101,6 +103,7 @@ class DataFact:
     max_tokens: int
     chance: float | None = None  # score of guessing
     majority: float | None = None  # score of always giving the most frequent answer
+    origins: tuple[dict[str, str], ...] = ()  # what was read: name, revision, commit, sha256 of each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

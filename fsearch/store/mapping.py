@@ -35,14 +35,17 @@ def attempt_of(row: RowMapping) -> Attempt:
 
 def fact_row(fact: DataFact | ModelFact) -> dict[str, Any]:
     """The columns of a fact, but for `updated`."""
-    payload = asdict(fact)
+    payload = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(fact).items()
+    }
     kind = DATA if isinstance(fact, DataFact) else MODEL
     return {"kind": kind, "key": payload.pop("key"), "payload": payload}
 
 
 def data_fact_of(row: RowMapping) -> DataFact:
     """The fact about data of a row of the table `fact`."""
-    return DataFact(key=row["key"], **row["payload"])
+    payload = row["payload"]
+    return DataFact(key=row["key"], **payload | {"origins": tuple(payload.get("origins", ()))})
 
 
 def model_fact_of(row: RowMapping) -> ModelFact:

@@ -28,6 +28,7 @@ class Result(TypedDict, total=False):
     acc_pooled: float | None
     screen_score: float | None
     screen_loss: float | None
+    metrics: dict[str, float]
     steps_done: int
     tokens: int
     backend: str
@@ -37,6 +38,7 @@ class Result(TypedDict, total=False):
     seconds: dict[str, float]
     peak_memory_mib: float | None
     energy_mj: float | None
+    retry_after_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

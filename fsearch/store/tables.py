@@ -155,6 +155,8 @@ attempt = Table(
     _real("pid_started"),
     _text("started_at"),
     _text("ended_at"),
+    Column("metrics", Json, nullable=False, server_default="{}"),
+    _real("retry_after_s"),
     CheckConstraint(
         "(outcome IS NULL) = (outcome_class IS NULL) AND (outcome IS NULL) = (ended_sequence IS NULL)",
         name="ended_wholly",

@@ -3,7 +3,7 @@
 Counts and losses are kept per example and only then put together, so no figure depends on how the examples
 were grouped into batches, apart from the rounding of the forward pass itself.
 
-Deliberately not here: when to evaluate, and which half.
+Deliberately not here: when to evaluate, which half, and the figures that only one task has (see `metrics`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Scores:
     correct: NDArray[np.int32]  # [n], scored tokens that are the arg max of their logits
     total: NDArray[np.int32]  # [n], scored tokens
     loss: NDArray[np.float64]  # [n], cross-entropy in nats, summed over the example's scored tokens
+    predicted: NDArray[np.int32]  # [K], the arg max at every scored token, example after example
+    choice_logits: NDArray[np.float32] | None  # [K, C], logits of the tokens asked for; None if none were
 
     @property
     def score(self) -> float:
@@ -63,29 +65,42 @@ def evaluate(
     indices: Integers,
     batch_size: int,
     before_batch: Callable[[], None],
+    choice_tokens: NDArray[np.int32] | None = None,
 ) -> Scores:
-    """Score the examples `indices` in batches of `batch_size`; `before_batch` may raise to end it early."""
+    """Score the examples `indices` in batches of `batch_size`; `before_batch` may raise to end it early.
+
+    Of all logits only those of `choice_tokens` [C] are kept, and none without them.
+    """
     parts = []
     for start in range(0, len(indices), batch_size):
         before_batch()
-        parts.append(_evaluate_batch(network, examples, indices[start : start + batch_size]))
+        some = indices[start : start + batch_size]
+        parts.append(_evaluate_batch(network, examples, some, choice_tokens))
+    choice_logits = [part.choice_logits for part in parts if part.choice_logits is not None]
     return Scores(
         correct=np.concatenate([part.correct for part in parts]),
         total=np.concatenate([part.total for part in parts]),
         loss=np.concatenate([part.loss for part in parts]),
+        predicted=np.concatenate([part.predicted for part in parts]),
+        choice_logits=np.concatenate(choice_logits) if choice_logits else None,
     )
 
 
 @torch.no_grad()
-def _evaluate_batch(network: Network, examples: Examples, indices: Integers) -> Scores:
+def _evaluate_batch(
+    network: Network, examples: Examples, indices: Integers, choice_tokens: NDArray[np.int32] | None
+) -> Scores:
     batch = examples.batch(indices)
     logits = network.logits_at_targets(batch)  # [K, V]
     targets = torch.from_numpy(batch.targets)
-    right = (logits.argmax(-1) == targets).numpy()
+    predicted = logits.argmax(-1)
+    right = (predicted == targets).numpy()
     losses = F.cross_entropy(logits, targets, reduction="none").double().numpy()
     rows, count = batch.rows, len(indices)
     return Scores(
         correct=np.bincount(rows, weights=right, minlength=count).astype(np.int32),
         total=np.bincount(rows, minlength=count).astype(np.int32),
         loss=np.bincount(rows, weights=losses, minlength=count).astype(np.float64),
+        predicted=predicted.numpy().astype(np.int32),
+        choice_logits=None if choice_tokens is None else logits.numpy()[:, choice_tokens],
     )

@@ -22,17 +22,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils import deterministic
 
 from fsearch import kernels
 from fsearch.kernels.library import FALLBACK
 from fsearch.rwkv7 import weights_sha256
 from fsearch.system.memory import kib_in
-from fsearch.tasks import prepared
+from fsearch.tasks import create, prepared
 from fsearch.train import checkpoint
 from fsearch.train.batches import DataOrder, Examples, Integers
 from fsearch.train.evaluate import Scores, evaluate
 from fsearch.train.job import Channel, Job
+from fsearch.train.metrics import metrics
 from fsearch.train.network import Network
 from fsearch.train.optimization import Optimization
 from fsearch.train.recipe import Recipe
@@ -84,6 +86,7 @@ class Trainer:
         self._early_sha256: str | None = None
         self._curve: list[dict[str, Any]] = []
         self._resumed_from = 0
+        self._metrics: dict[str, float] = {}
 
     def run(self) -> None:
         """Run the attempt and send its result. Anything that goes wrong is raised."""
@@ -114,11 +117,10 @@ class Trainer:
                 f"the prepared data in {job['data']['path']} have the checksum {data.meta.sha256}, the "
                 f"attempt asks for {job['data']['sha256']}; remove that folder and they are prepared again"
             )
+        self._task = create(data.meta.task, data.meta.arguments)
         self._examples = Examples([data.split("train")], only_scored=False)
-        self._validation = {
-            half: Examples([data.split(name) for name in _SPLITS[half]], only_scored=True)
-            for half in job["halves"]
-        }
+        self._splits = {half: [data.split(name) for name in _SPLITS[half]] for half in job["halves"]}
+        self._validation = {half: Examples(splits, only_scored=True) for half, splits in self._splits.items()}
         self._order = DataOrder(job["streams"]["order"], len(self._examples))
         self._network = Network.from_job(job, data.meta.vocab_size)
         self._optimization = Optimization(self._network, self._recipe, self._steps)
@@ -212,15 +214,18 @@ class Trainer:
         self._enter("evaluate")
         scores = {}
         for half in self._job["halves"]:
-            scores[half] = self._scores(half)
+            scores[half] = self._scores(half, self._task.choice_tokens)
             self._channel.send("evaluation", **self._point(half, scores[half]))
+        if not self._probe:
+            half = self._job["halves"][-1]
+            self._metrics = metrics(self._task, self._splits[half], scores[half])
         return scores
 
-    def _scores(self, half: str) -> Scores:
+    def _scores(self, half: str, choice_tokens: NDArray[np.int32] | None = None) -> Scores:
         examples = self._validation[half]
         batch_size = EVALUATION_FACTOR * self._job["micro_batch"]
         indices = examples.longest(batch_size) if self._probe else np.arange(len(examples))
-        scores = evaluate(self._network, examples, indices, batch_size, self._stop_if_asked)
+        scores = evaluate(self._network, examples, indices, batch_size, self._stop_if_asked, choice_tokens)
         if not math.isfinite(scores.mean_loss):
             raise Ended("diverged", f"the loss on the {half} half is not finite after {self._step} steps")
         return scores
@@ -299,6 +304,7 @@ class Trainer:
             "acc_pooled": headline and headline.acc_pooled,
             "screen_score": screen and screen.score,
             "screen_loss": screen and screen.mean_loss,
+            "metrics": self._metrics,
             "steps": self._step,
             "tokens": self._tokens,
             "first_losses": self._first_losses,

@@ -44,6 +44,7 @@ def search_report(search: SearchView, at_least: float, width: int) -> list[Text]
     elif search.begun:
         lines.append(Text())
         lines += _wide(search, width) if width >= WIDE else _narrow(search, width)
+        lines += _metrics(search, width)
     lines.append(Text())
     lines += paragraph(claim(search, at_least), width)
     return lines
@@ -169,6 +170,16 @@ def _why(search: SearchView, index: int, width: int) -> list[Text]:
     if not variant.reason or variant.same_as or variant.verdict == "not_promoted":
         return []
     return paragraph(variant.reason, width, indent=6, style="red" if variant.verdict == "failed" else "dim")
+
+
+def _metrics(search: SearchView, width: int) -> list[Text]:
+    """The metrics of the best confirmed variant beside the baseline's, where the task has its own."""
+    best = _best(search)
+    if best is None or len(best.metrics) < 2:
+        return []
+    each = (f"{name} {found.baseline:.3f} -> {found.variant:.3f}" for name, found in best.metrics.items())
+    text = f"{search.stages[-1].name}, {BASELINE} -> {best.name}: {', '.join(each)}"
+    return [Text(), *paragraph(text, width, style="dim")]
 
 
 def _failures(view: PlanView, width: int) -> list[Text]:

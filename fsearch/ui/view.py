@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from fsearch.plan import Plan, expand
-from fsearch.search.board import Board, Record, VariantBoard
+from fsearch.search.board import Board, Outage, Pair, Record, VariantBoard
 from fsearch.search.next_step import Standing, facts_as_recorded, standing_of
 from fsearch.search.rows import Attempt, DataFact, ModelFact
 from fsearch.search.specs import search_data_key, search_key
@@ -34,6 +35,15 @@ class ScreenView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricView:
+    """One of the task's metrics: means over the confirmation seeds that have it."""
+
+    baseline: float
+    variant: float
+    difference: float  # of the matched differences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VariantView:
     """A variant's way through one search."""
 
@@ -41,6 +51,7 @@ class VariantView:
     same_as: str | None
     screens: tuple[ScreenView, ...]
     differences: tuple[float, ...]  # d_acc of each confirmation seed, matched
+    metrics: dict[str, MetricView]  # by name
     seeds_wanted: int  # confirmation seeds of the plan
     mean: float | None
     low: float | None  # two-sided 95 % interval of the mean; None under two seeds
@@ -86,6 +97,7 @@ class SearchView:
     begun: bool
     finished: bool
     failed: str  # why it could not be done, if so
+    outage: Outage | None  # the same, where it is for want of a network
     chance: float | None
     majority: float | None
     noise_sd: float | None  # of a difference of two baselines
@@ -187,6 +199,7 @@ class Snapshot:
             begun=counted.done + counted.running > 0,
             finished=board.finished,
             failed=board.failed,
+            outage=board.outage,
             chance=data.chance if data else None,
             majority=data.majority if data else None,
             noise_sd=board.noise_sd,
@@ -224,6 +237,7 @@ def _variant(standing: Standing, board: Board, name: str) -> VariantView:
             for screened in own.screens
         ),
         differences=tuple(differences),
+        metrics=_metrics(own.pairs),
         seeds_wanted=board.search.stages[-1].seeds or 0,
         mean=mean,
         low=paired.low if paired else None,
@@ -236,3 +250,19 @@ def _variant(standing: Standing, board: Board, name: str) -> VariantView:
         reason=own.reason,
         drafts_delta=own.drafts_delta,
     )
+
+
+def _metrics(pairs: Sequence[Pair]) -> dict[str, MetricView]:
+    both: dict[str, list[tuple[float, float]]] = {}  # of the baseline and of the variant, seed by seed
+    for pair in pairs:
+        for name, value in pair.row.metrics.items():
+            if name in pair.baseline.metrics:
+                both.setdefault(name, []).append((pair.baseline.metrics[name], value))
+    return {
+        name: MetricView(
+            baseline=fmean(before for before, _ in values),
+            variant=fmean(after for _, after in values),
+            difference=fmean(after - before for before, after in values),
+        )
+        for name, values in both.items()
+    }

@@ -47,6 +47,7 @@ RESULT = Result(
     acc_pooled=np.nextafter(0.5, 1.0).item(),
     screen_score=1 / 3,
     screen_loss=None,
+    metrics={"whole_answer": 1 / 7, "f1_comma": 5e-324},
     steps_done=180,
     tokens=2**40,
     backend="cpu-avx2",
@@ -56,6 +57,7 @@ RESULT = Result(
     seconds={"load": 0.1, "train": 1 / 7},
     peak_memory_mib=123.456,
     energy_mj=None,
+    retry_after_s=0.1 + 0.7,
 )
 
 FACT = DataFact(
@@ -70,6 +72,7 @@ FACT = DataFact(
     max_tokens=57,
     chance=0.125,
     majority=1 / 7,
+    origins=({"name": "owner/größe", "revision": "main", "commit": "4" * 40, "sha256": "0" * 64},),
 )
 
 MODEL = ModelFact(

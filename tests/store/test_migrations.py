@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,16 @@ from sqlalchemy import create_engine
 
 from fsearch.store import Store, open_reader
 from fsearch.store.engine import close, connect
+from fsearch.store.place import is_empty, wal_of
 from fsearch.store.schema import HEAD, MIGRATIONS, known_revisions, migrate
 from fsearch.store.tables import metadata
 
 from .store_samples import CURVE, FACT, RESULT, SAMPLES, SPEC, contents, ready, run_one
 
-FIXTURE = Path(__file__).parent / "fixtures" / "schema_0001.sql"
-NEXT = """
+LATER, LATEST = (f"{int(HEAD) + ahead:04}" for ahead in (1, 2))
+NEXT = f"""
 from alembic import op
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{LATER}", "{HEAD}"
 def upgrade():
     op.execute("CREATE TABLE later (x)")
     op.execute("UPDATE \\"plan\\" SET name = 'migrated'")
@@ -52,13 +54,13 @@ def test_the_newest_migration_is_the_head() -> None:
     assert sorted(script.revision for script in scripts.walk_revisions()) == known_revisions()
 
 
-def with_next(folder: Path, third: str = "") -> Path:
-    """Our migrations, a second one, and a third one that says `third`, if anything."""
+def with_next(folder: Path, latest: str = "") -> Path:
+    """Our migrations, a later one, and the latest one that says `latest`, if anything."""
     shutil.copytree(MIGRATIONS, folder)
-    (folder / "m0002_later.py").write_text(NEXT)
-    if third:
-        text = f'revision, down_revision = "0003", "0002"\ndef upgrade():\n    {third}\n'
-        (folder / "m0003_latest.py").write_text(text)
+    (folder / f"m{LATER}_later.py").write_text(NEXT)
+    if latest:
+        text = f'revision, down_revision = "{LATEST}", "{LATER}"\ndef upgrade():\n    {latest}\n'
+        (folder / f"m{LATEST}_latest.py").write_text(text)
     return folder
 
 
@@ -83,7 +85,7 @@ def test_a_migration_and_its_record_come_together(path: Path, tmp_path: Path) ->
     """A later migration changes schema, rows and recorded revision."""
     ready(path).close()
     migrate_file(path, with_next(tmp_path / "migrations"))
-    assert state_of(path) == ("0002", "migrated", True)
+    assert state_of(path) == (LATER, "migrated", True)
 
 
 def test_a_failing_migration_changes_nothing(path: Path, tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_a_failing_migration_changes_nothing(path: Path, tmp_path: Path) -> None
     before = contents(path.parent)
     with pytest.raises(ZeroDivisionError):
         migrate_file(path, with_next(tmp_path / "migrations", "1 / 0"))
-    assert state_of(path) == ("0001", "demo", False)
+    assert state_of(path) == (HEAD, "demo", False)
     assert contents(path.parent) == before
 
 
@@ -105,20 +107,10 @@ def test_a_migration_killed_before_its_end_changes_nothing(path: Path, tmp_path:
         migrate_file(path, migrations)
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == 9
-    assert state_of(path) == ("0001", "demo", False)
+    assert state_of(path) == (HEAD, "demo", False)
     with Store.open(path) as store:
         run = store.plans()
     assert [plan.name for plan in run] == ["demo"]
-
-
-@pytest.fixture
-def released(path: Path) -> Path:
-    """The record of the first released schema, from its dump."""
-    path.parent.mkdir()
-    database = sqlite3.connect(path)
-    database.executescript(FIXTURE.read_text())
-    database.close()
-    return path
 
 
 def test_a_record_of_the_first_schema_opens(released: Path) -> None:
@@ -128,10 +120,11 @@ def test_a_record_of_the_first_schema_opens(released: Path) -> None:
     with open_reader(released) as reader:
         finished, noop, running = reader.attempts()
         assert finished.spec == SPEC
-        assert {name: getattr(finished, name) for name in RESULT} == RESULT
+        expected = RESULT | {"metrics": {}, "retry_after_s": None}
+        assert {name: getattr(finished, name) for name in RESULT} == expected
         assert (noop.outcome, running.outcome) == ("noop", None)
         assert reader.evaluations("a0", 1) == CURVE and reader.telemetry("a0", 1) == SAMPLES
-        assert reader.facts() == {"d1": FACT}
+        assert reader.facts() == {"d1": replace(FACT, origins=())}
         scores = reader.example_scores("a0", 1, "screen")
         assert (
             scores is not None and scores.correct.tolist() == [3, 0] and scores.loss.tolist() == [0.5, 2.25]
@@ -143,3 +136,52 @@ def test_a_record_of_the_first_schema_opens(released: Path) -> None:
         store.interrupt_unfinished("found running")
         run_one(store, 7)
         assert [attempt.outcome for attempt in store.attempts()][1:] == ["noop", "interrupted", "completed"]
+
+
+Contents = dict[str, list[dict[str, object]]]
+
+
+def rows_of(path: Path) -> Contents:
+    """Every row of every table but alembic's, as SQLite has it; the log stays as it is."""
+    database = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    database.row_factory = sqlite3.Row
+    names = [row["name"] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    found = {
+        name: [dict(row) for row in database.execute(f'SELECT * FROM "{name}"')]
+        for name in names
+        if name != "alembic_version"
+    }
+    database.close()
+    return found
+
+
+def write_and_die(path: Path) -> None:
+    """Leave a row in the write-ahead log, as a killed daemon does."""
+    child = os.fork()
+    if child == 0:
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("INSERT INTO event VALUES (1000, 'now', 'info', 'the last words', NULL, NULL, NULL)")
+        os.kill(os.getpid(), 9)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_of_the_first_schema_keeps_every_row(released_run: Path, killed: bool) -> None:
+    """Every value of every table that a release wrote is there after the migration, those in the log of a
+    killed daemon too; its attempts have no metrics and nobody's wish to wait."""
+    if killed:
+        write_and_die(released_run)
+    before = rows_of(released_run)
+    assert is_empty(wal_of(released_run)) != killed
+    with Store.open(released_run):
+        pass
+    after = rows_of(released_run)
+    new = {"metrics": "{}", "retry_after_s": None}
+    assert len(before["attempt"]) == 14 and len(before["example_score"]) == 16 and before["evaluation"]
+    assert [event["text"] for event in before["event"]] == ["the last words"] * killed
+    assert after == before | {"attempt": [row | new for row in before["attempt"]]}
+    assert state_of(released_run)[0] == HEAD
+    with open_reader(released_run) as reader:
+        read = reader.attempts()
+        assert [attempt.score for attempt in read] == [row["score"] for row in before["attempt"]]
+        assert all(attempt.metrics == {} and attempt.retry_after_s is None for attempt in read)

@@ -149,12 +149,15 @@ def test_a_newer_schema_is_refused_and_left(path: Path) -> None:
     assert contents(path.parent)["fsearch.db"] == before["fsearch.db"]
 
 
-def test_a_viewer_of_an_older_schema_says_who_migrates(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A viewer migrates nothing; it says what does."""
-    ready(path).close()
-    monkeypatch.setattr("fsearch.store.reader.HEAD", "0002")
-    with pytest.raises(StoreOlder, match="fsearch run"):
-        open_reader(path)
+def test_a_viewer_of_an_older_schema_says_who_migrates(released_run: Path) -> None:
+    """A viewer migrates nothing; it says what does, and may look after that."""
+    before = contents(released_run.parent)
+    with pytest.raises(StoreOlder, match=r"has schema 0001, older than .*fsearch run"):
+        open_reader(released_run)
+    assert contents(released_run.parent)["fsearch.db"] == before["fsearch.db"]
+    Store.open(released_run).close()
+    with open_reader(released_run) as reader:
+        assert len(reader.attempts()) == 14
 
 
 def test_a_viewer_begins_no_record(tmp_path: Path) -> None:

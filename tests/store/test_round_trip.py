@@ -154,4 +154,4 @@ def test_sequence_orders_everything(path: Path) -> None:
 
 def test_sample_fact_is_complete() -> None:
     """The sample fact leaves no field at its default."""
-    assert all(value not in (None, "", 0) for value in asdict(FACT).values())
+    assert all(value not in (None, "", 0, ()) for value in asdict(FACT).values())

@@ -100,8 +100,9 @@ def test_sigterm_saves_and_the_next_run_goes_on(
     first = shared_zygote.fork(make_job(**fields))
     stop_in_the_middle(first, signal.SIGTERM, after_step=1)
     interrupted = first.finish()
-    assert (interrupted["outcome"], interrupted["score"]) == ("interrupted", None)
+    assert (interrupted["outcome"], interrupted["score"], interrupted["metrics"]) == ("interrupted", None, {})
     assert 1 <= interrupted["steps"] < 300
+    assert 0 < expected["metrics"]["whole_answer"] < 1
     second = shared_zygote.fork(make_job(**fields, **{"try": 2}))
     resumed = second.finish()
     assert resumed["resumed_from_step"] == interrupted["steps"]
@@ -225,7 +226,7 @@ def test_a_probe_trains_and_gives_no_score(make_job: MakeJob, shared_zygote: Zyg
     assert (result["outcome"], result["steps"], result["score"]) == ("completed", 1, None)
     assert result["peak_memory_mib"] > 50
     assert result["tokens"] == 16 * 16
-    assert result["examples"] == {}
+    assert (result["examples"], result["metrics"]) == ({}, {})
 
 
 def test_a_trained_gate_does_not_change_clipping(make_job: MakeJob, shared_zygote: ZygoteProcess) -> None:

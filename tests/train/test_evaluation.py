@@ -25,10 +25,14 @@ def network() -> Network:
     return Network(model, FutureSeed({1: 1.0}, n_gate=1, alpha=3.0, norm=False, detach=False, clip=None))
 
 
+CHOICES = np.array([7, 0, 12], np.int32)
+
+
 def plainly(network: Network) -> Scores:
     """The same figures one example at a time: no padding, all logits, log-softmax in float64 by hand."""
     split = variable_split()
     correct, total, loss = [], [], []
+    predicted, choice_logits = [], []
     for i in range(len(split)):
         example = split.example(i)
         tokens = torch.from_numpy(example.tokens.astype(np.int64))[None]
@@ -42,7 +46,15 @@ def plainly(network: Network) -> Scores:
         correct.append((z[places].argmax(1) == wanted).sum())
         total.append(len(places))
         loss.append(-log_p[places, wanted].sum())
-    return Scores(np.array(correct, np.int32), np.array(total, np.int32), np.array(loss))
+        predicted += z[places].argmax(1).tolist()
+        choice_logits += z[places][:, CHOICES].tolist()
+    return Scores(
+        correct=np.array(correct, np.int32),
+        total=np.array(total, np.int32),
+        loss=np.array(loss),
+        predicted=np.array(predicted, np.int32),
+        choice_logits=np.array(choice_logits, np.float32),
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 1000])
@@ -51,7 +63,12 @@ def test_evaluation_equals_a_plain_recomputation(network: Network, batch_size: i
     examples = Examples([variable_split()], only_scored=True)
     calls: list[None] = []
     got = evaluate(
-        network, examples, np.arange(len(examples)), batch_size, before_batch=lambda: calls.append(None)
+        network,
+        examples,
+        np.arange(len(examples)),
+        batch_size,
+        before_batch=lambda: calls.append(None),
+        choice_tokens=CHOICES,
     )
     plain = plainly(network)
     assert got.correct.tolist() == plain.correct.tolist()
@@ -61,10 +78,27 @@ def test_evaluation_equals_a_plain_recomputation(network: Network, batch_size: i
     assert got.score != pytest.approx(got.acc_pooled, abs=1e-4)
     assert got.mean_loss == pytest.approx(plain.loss.sum() / plain.total.sum(), rel=1e-6)
     assert len(calls) == -(-len(examples) // batch_size)
+    assert (got.predicted.dtype, got.predicted.tolist()) == (np.int32, plain.predicted.tolist())
+    assert got.choice_logits is not None and got.choice_logits.dtype == np.float32
+    assert got.choice_logits.shape == (len(plain.predicted), len(CHOICES))
+    assert got.choice_logits == pytest.approx(plain.choice_logits, rel=1e-4, abs=1e-5)
+
+
+def test_no_logits_are_kept_that_nobody_asked_for(network: Network) -> None:
+    """Without choice tokens there are none, and all else is the same to the bit."""
+    examples = Examples([variable_split()], only_scored=True)
+    chosen, plain = (
+        evaluate(network, examples, np.arange(len(examples)), 7, lambda: None, choice_tokens)
+        for choice_tokens in (CHOICES, None)
+    )
+    assert plain.choice_logits is None
+    for name in ("correct", "total", "loss", "predicted"):
+        assert getattr(plain, name).tobytes() == getattr(chosen, name).tobytes(), name
 
 
 def test_a_loss_that_is_no_number_is_not_averaged_away() -> None:
     """One infinite or undefined loss makes the mean loss undefined, and no exception."""
     for bad in (np.inf, -np.inf, np.nan):
-        scores = Scores(np.array([1, 1], np.int32), np.array([1, 1], np.int32), np.array([bad, 1.0]))
+        ones = np.ones(2, np.int32)
+        scores = Scores(ones, ones, np.array([bad, 1.0]), predicted=ones, choice_logits=None)
         assert np.isnan(scores.mean_loss)

@@ -13,9 +13,10 @@ from typing import Any
 
 from fsearch.daemon import record_path
 from fsearch.plan import Plan, parse
+from fsearch.search.ahead import next_preparation
 from fsearch.search.board import Note, Record, Run
 from fsearch.search.ids import data_key
-from fsearch.search.next_step import next_preparation, next_step
+from fsearch.search.next_step import next_step
 from fsearch.search.outcomes import CLASSES
 from fsearch.search.rows import AttemptSpec, DataFact, Facts
 from fsearch.store import Store
@@ -143,7 +144,7 @@ class _Trainer:
     def _next(self, plan: Plan) -> Any:
         record = Record(self.store.attempts())
         if self.facts.backend:
-            preparation = next_preparation(plan, self.facts, record, 0.0)
+            preparation = next_preparation([plan], self.facts, record, 0.0, downloads=False)
             if preparation is not None:
                 return preparation
         return next_step(plan, self.facts, record, 0.0)
@@ -217,6 +218,7 @@ def _figures(spec: AttemptSpec) -> dict[str, Any]:
         "score": score,
         "screen_score": round(score - 0.003, 6) if confirms else None,
         "loss": round(2 - score, 6),
+        "metrics": _metrics(spec, score),
         "acc_pooled": score,
         "steps_done": spec.steps,
         "tokens": spec.steps * spec.batch * 34,
@@ -224,6 +226,12 @@ def _figures(spec: AttemptSpec) -> dict[str, Any]:
         "seconds": {"load": 0.2, "train": spec.steps / 50, "evaluate": 0.5},
         "peak_memory_mib": 310.0,
     }
+
+
+def _metrics(spec: AttemptSpec, score: float) -> dict[str, float]:
+    """Whole answers, as every task has them; one search has another metric too."""
+    found = {"whole_answer": score**3}
+    return found | {"f1_values": score / 3} if spec.search == "kv_recall q_after" else found
 
 
 def _score(spec: AttemptSpec) -> float:
