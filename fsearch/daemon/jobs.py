@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,15 @@ def attempt_job(
     }
 
 
-def prepare_job(spec: AttemptSpec, cache: Path) -> dict[str, Any]:
-    """The job of a preparation process."""
+def prepare_job(spec: AttemptSpec, cache: Path, pins: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The job of a preparation process; `pins` are the commits of "owner/name@revision" that are known."""
     return {
         "kind": "prepare",
         "task": spec.task,
         "arguments": spec.arguments,
         "master_seed": spec.master_seed,
         "cache": str(cache),
+        "pins": dict(pins or {}),
     }
 
 

@@ -8,7 +8,8 @@ only writer.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fsearch.search.board import Record
 from fsearch.search.ids import data_key, digest
 from fsearch.search.rows import AHEAD, Attempt, AttemptSpec, DataFact, Facts, ModelFact
 from fsearch.store import Store
+from fsearch.system.files import sha256_file
 from fsearch.tasks.prepared import code_sha256
 
 
@@ -33,7 +35,9 @@ class Known:
         self._daemon_id = daemon_id
         self._rows = {(row.spec.id, row.try_number): row for row in store.attempts()}
         self._record: Record | None = None  # of the rows, until they change
-        self._data = _usable(store.facts())
+        recorded = store.facts()
+        self.pins = pins_of(recorded.values())
+        self._data = _usable(recorded)
         asked = {plan.checkpoint for plan in plans}
         self._models = {key: fact for key, fact in store.models().items() if key in asked}
         self.forget_changed_models()
@@ -61,11 +65,12 @@ class Known:
         self._record = None
         return row
 
-    def keep_data(self, spec: AttemptSpec, data: dict[str, Any]) -> None:
-        """Write down that a preparation has made a data set."""
-        fact = DataFact(key=_key(spec), **data)
+    def keep_data(self, spec: AttemptSpec, data: dict[str, Any], origins: Iterable[dict[str, str]]) -> None:
+        """Write down that a preparation has made a data set, and what it was made from."""
+        fact = DataFact(key=_key(spec), **data, origins=tuple(origins))
         self._store.put_fact(fact)
         self._data[fact.key] = fact
+        self.pins |= pins_of([fact])
 
     def keep_model(self, spec: AttemptSpec, model: dict[str, Any]) -> None:
         """Write down what an inspection has found."""
@@ -101,10 +106,34 @@ class Known:
         }
 
 
+def pins_of(facts: Iterable[DataFact]) -> dict[str, str]:
+    """The commit of every "owner/name@revision" that was read, whatever code read it.
+
+    So that a revision such as main means the same rows for as long as the record is kept.
+    """
+    origins = [origin for fact in facts for origin in fact.origins]
+    return {f"{one['name']}@{one['revision']}": one["commit"] for one in origins if one["commit"]}
+
+
 def _usable(facts: dict[str, DataFact]) -> dict[str, DataFact]:
-    """The data sets that were prepared by the present code and are still there."""
+    """The data sets that were prepared by the present code, from files as they are, and are still there."""
     code = code_sha256()
-    return {key: fact for key, fact in facts.items() if fact.code_sha256 == code and Path(fact.path).is_dir()}
+    hashed = cache(_sha256)
+    return {
+        key: fact
+        for key, fact in facts.items()
+        if fact.code_sha256 == code
+        and Path(fact.path).is_dir()
+        and all(hashed(one["name"]) == one["sha256"] for one in fact.origins if os.path.isabs(one["name"]))
+    }
+
+
+def _sha256(path: str) -> str:
+    """Of a file's contents; "" if it cannot be read."""
+    try:
+        return sha256_file(Path(path))
+    except OSError:
+        return ""
 
 
 def _same_file(fact: ModelFact) -> bool:

@@ -34,5 +34,8 @@ class Listener(Protocol):
     def event(self, level: str, text: str) -> None:
         """Something that a person would want to read in a log."""
 
+    def waiting(self, why: str, left_s: float | None) -> None:
+        """Nothing trains: what is waited for, and how long yet if that is known. Said again and again."""
+
     def finished(self, standings: Sequence[Standing], exit_code: int) -> None:
         """The daemon stops."""

@@ -1,7 +1,7 @@
 """The daemon: a loop of named steps around one pure function.
 
     read what the processes say -> write down what ended -> end what hangs -> replace a dead zygote
-    -> start a preparation -> start the next attempt -> sleep until something happens
+    -> start preparations -> start the next attempt -> sleep until something happens
 
 It decides nothing: what comes next is `fsearch.search.next_step`, what an ending means is
 `fsearch.daemon.outcomes`. It keeps no state that the record does not have, apart from the processes
@@ -22,13 +22,15 @@ from fsearch.daemon.fingerprint import environment
 from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job, remove_checkpoints
 from fsearch.daemon.known import Known
 from fsearch.daemon.listener import Listener
+from fsearch.daemon.network import network_news
 from fsearch.daemon.outcomes import outcome_of
 from fsearch.daemon.results import evaluation, figures
 from fsearch.daemon.stop import StopSignals
 from fsearch.daemon.zygote import Zygote, ZygoteDied
 from fsearch.plan import Plan
+from fsearch.search.ahead import build_standing, next_preparation
 from fsearch.search.board import Difference, Note, Run, Wait, differences
-from fsearch.search.next_step import Done, build_standing, next_preparation, next_step, standing_of
+from fsearch.search.next_step import Done, next_step, standing_of
 from fsearch.search.outcomes import CLASSES, Open
 from fsearch.search.rows import Attempt, AttemptSpec
 from fsearch.store import Store
@@ -68,12 +70,15 @@ class Daemon:
         self.stop = stop
         self.known = Known(store, plans, environment(device, threads), daemon_id)
         self.worker: Child | None = None  # the one process that uses the device
-        self.preparation: Child | None = None
-        self.waiting = ""
+        self.preparations: dict[bool, Child] = {}  # at most one that downloads, and one that does not
+        self.waits: list[Wait] = []  # what keeps each unfinished plan from training
         self._beat_s = 0.0
 
     def run(self) -> int:
-        """Run the plans to their end. Gives the exit code: 0, or 130 if it was stopped."""
+        """Run the plans to their end. Gives the exit code.
+
+        0, or 75 if something was given up because `limits.wait_network` was over, or 130 if it was stopped.
+        """
         self._end_what_the_last_daemon_left()
         self._wait_for_zygote()
         while True:
@@ -85,9 +90,9 @@ class Daemon:
                     return 130
             else:
                 self._replace_a_dead_zygote()
-                self._start_a_preparation()
+                self._start_preparations()
                 if self._start_the_next_attempt() == "finished":
-                    return 0
+                    return 75 if self._gave_a_download_up() else 0
             self._beat()
             self._sleep()
 
@@ -121,9 +126,10 @@ class Daemon:
         if self.worker and self.worker.ended:
             child, self.worker = self.worker, None
             self._finish(child)
-        if self.preparation and self.preparation.ended:
-            child, self.preparation = self.preparation, None
-            self._finish(child)
+        for downloads, child in list(self.preparations.items()):
+            if child.ended:
+                del self.preparations[downloads]
+                self._finish(child)
 
     def _end_what_hangs(self) -> None:
         for child in self._children():
@@ -137,22 +143,25 @@ class Daemon:
             self.zygote.end()
             self._new_zygote()
 
-    def _start_a_preparation(self) -> None:
-        if self.preparation is not None:
-            return
-        for plan in self.plans:
-            run = next_preparation(plan, self.known.facts, self.known.record, time.monotonic())
+    def _start_preparations(self) -> None:
+        """Two places, so that a hub that hangs never keeps data waiting that are here."""
+        for downloads in (False, True):
+            if downloads in self.preparations:
+                continue
+            now_s = time.monotonic()
+            facts, record = self.known.facts, self.known.record
+            run = next_preparation(self.plans, facts, record, now_s, downloads=downloads)
             if run is not None:
-                job = prepare_job(run.spec, self.state / "cache" / "data")
-                self.preparation = spawn("prepare", job, self._log(run.spec, run.try_number))
-                self._begin(self.preparation, run, self.known.facts.environment)
-                return
+                job = prepare_job(run.spec, self.state / "cache" / "data", self.known.pins)
+                child = spawn("prepare", job, self._log(run.spec, run.try_number))
+                self.preparations[downloads] = child
+                self._begin(child, run, self.known.facts.environment)
 
     def _start_the_next_attempt(self) -> str:
         """Give the device its next work: "finished" when every plan is done."""
         if self.worker is not None:
             return "running"
-        waits: list[Wait] = []
+        self.waits = []
         for plan in self.plans:
             while isinstance(step := self._next_step(plan), Note):
                 self._note(step)
@@ -160,9 +169,12 @@ class Daemon:
                 self._start(step)
                 return "running"
             if isinstance(step, Wait):
-                waits.append(step)
-        self.waiting = "; ".join(wait.why for wait in waits)
-        return "waiting" if waits or self.preparation is not None else "finished"
+                self.waits.append(step)
+        return "waiting" if self.waits or self.preparations else "finished"
+
+    def _gave_a_download_up(self) -> bool:
+        standings = (standing_of(plan, self.known.facts, self.known.record) for plan in self.plans)
+        return any(board.outage for standing in standings for board in standing.boards)
 
     def _next_step(self, plan: Plan) -> Run | Note | Wait | Done:
         return next_step(plan, self.known.facts, self.known.record, time.monotonic())
@@ -183,6 +195,9 @@ class Daemon:
         if now - self._beat_s >= BEAT_EVERY_S:
             self._beat_s = now
             self.store.beat(self.id, self._step_text())
+            if self.worker is None and self.waits:
+                wait = min(self.waits, key=lambda wait: (wait.until_s is None, wait.until_s))
+                self.listener.waiting(wait.why, wait.left_s(now))
 
     def _sleep(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -247,7 +262,7 @@ class Daemon:
         spec, try_number = child.attempt.spec, child.attempt.try_number
         result = ending.result if ending.result is not None and not ending.torn else {}
         if spec.role == "prepare" and outcome.word == "completed":
-            self.known.keep_data(spec, result["data"])
+            self.known.keep_data(spec, result["data"], result.get("origins", ()))
         elif spec.role == "inspect" and outcome.word == "completed":
             self.known.keep_model(spec, result["model"])
         elif outcome.word == "model_changed":
@@ -264,8 +279,10 @@ class Daemon:
             outcome.reason,
             pattern=outcome.pattern,
             ended_monotonic_s=time.monotonic(),
+            retry_after_s=outcome.retry_after_s,
             **figures(result),
         )
+        news = network_news(self.known.record.tries(spec.id, row.fingerprint), row)
         self.known.keep(row)
         if spec.role == "build":
             self._use_kernel(row)
@@ -278,6 +295,8 @@ class Daemon:
         if late:
             self._event("warning", f"{spec.id} imported torch modules after its fork: {', '.join(late)}")
         self.listener.attempt_ended(row, self._difference(row))
+        if news:
+            self._event("info", news)
 
     def _note(self, note: Note) -> None:
         row = self.store.record(
@@ -314,7 +333,7 @@ class Daemon:
         return None
 
     def _children(self) -> list[Child]:
-        return [child for child in (self.worker, self.preparation) if child is not None]
+        return [*([self.worker] if self.worker else []), *self.preparations.values()]
 
     def _end_what_the_last_daemon_left(self) -> None:
         for row in self.store.unfinished():  # killed first: once noted as ended, nobody would look again
@@ -352,7 +371,8 @@ class Daemon:
         if self.stop.count:
             return "stopping"
         if self.worker is None or self.worker.attempt is None:
-            return f"waiting: {self.waiting}" if self.waiting else "between attempts"
+            now_s = time.monotonic()
+            return "; ".join(wait.told(now_s) for wait in self.waits) or "between attempts"
         spec, progress = self.worker.attempt.spec, self.worker.progress
         name = _name(spec)
         if "step" in progress:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from fsearch.plan.parse import Plan
 from fsearch.plan.schema import Largest
 from fsearch.plan.yaml_source import Path, Problem
 
 
-def not_available(plan: Plan, announced_tasks: Collection[str]) -> list[Problem]:
+def not_available(plan: Plan) -> list[Problem]:
     """Everything in the plan that is specified but not built, in the order of the text."""
     source = plan.source
     problems: list[Problem] = []
@@ -21,13 +19,8 @@ def not_available(plan: Plan, announced_tasks: Collection[str]) -> list[Problem]
         """The first of the places where a value may be written that has one; the last is taken as given."""
         return next((path for path in paths[:-1] if path in source.values), paths[-1])
 
-    waits: Path = ("limits", "wait_network")
-    if waits in source.values:
-        note(waits, "waiting for a network by time; leave it out, `retries` counts for networks as well")
     for index, entry in enumerate(plan.entries):
         path: Path = ("tasks", index)
-        if entry.task in announced_tasks:
-            note((*path, "task"), f"the task {entry.task}")
         for at, batch in enumerate(entry.batch):
             if isinstance(batch, Largest):
                 where = written((*path, "batch", at), (*path, "batch"))

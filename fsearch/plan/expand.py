@@ -30,6 +30,7 @@ class Search:
     label: str  # the task and what tells this search from its siblings
     task: str
     arguments: dict[str, Any]
+    download: str | None  # what its data need from a network, for people; None for nothing
     model: dict[str, Any]  # {"init": ...}, or {"checkpoint": ...}: its SHA-256, before inspection its place
     n_layer: int | None  # None while the checkpoint is not inspected
     recipe: dict[str, Any]  # with one learning rate
@@ -72,6 +73,7 @@ def expand(plan: Plan, models: Mapping[str, InspectedModel] | None = None) -> tu
                 label=_label(entry.task, told[index], siblings),
                 task=entry.task,
                 arguments=entry.arguments,
+                download=entry.download,
                 model=model,
                 n_layer=n_layer,
                 recipe=row["recipe"],

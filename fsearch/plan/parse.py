@@ -46,6 +46,7 @@ class Entry:
 
     task: str
     arguments: dict[str, Any]
+    download: str | None  # what the arguments need from a network, for people; None for nothing
     recipe: Recipe
     batch: tuple[Batch, ...]
     stages: tuple[Stage, ...]
@@ -149,6 +150,7 @@ def _entry(
     return Entry(
         task=options.task,
         arguments=arguments.model_dump(mode="json"),
+        download=getattr(arguments, "download", None),
         recipe=recipe,
         batch=options.batch,
         stages=(*stages[:-1], stages[-1].model_copy(update={"seeds": seeds})),
@@ -244,7 +246,8 @@ def _validate(
     known: list[str] | None = None,
 ) -> T | None:
     try:
-        return model.model_validate(data)
+        # Paths among the arguments of a task are relative to the plan.
+        return model.model_validate(data, context={"folder": os.path.dirname(source.file)})
     except ValidationError as error:
         for item in error.errors():
             problems.append(_problem(item, data, path, source, known or _fields_at(model, item["loc"])))

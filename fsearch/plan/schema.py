@@ -142,9 +142,9 @@ class Limits(Strict):
     """How long to try."""
 
     retries: int = Field(default=5, ge=0, le=1000)
-    """Tries after an infrastructure failure."""
+    """Tries after an infrastructure failure; a network that fails is waited for instead."""
     wait_network: Annotated[Literal["forever"] | float, BeforeValidator(_wait)] = "forever"
-    """Seconds to wait for a network that fails, or forever."""
+    """Seconds to wait for a network that fails, in one `fsearch run`, or forever."""
 
 
 class Evaluate(Strict):

@@ -43,6 +43,15 @@ class Wait:
     until_s: float | None
     why: str
 
+    def left_s(self, now_s: float) -> float | None:
+        """How long yet."""
+        return None if self.until_s is None else max(0.0, self.until_s - now_s)
+
+    def told(self, now_s: float) -> str:
+        """The sentence for a person."""
+        left_s = self.left_s(now_s)
+        return self.why if left_s is None else f"{self.why}; next try in {left_s:.0f} s"
+
 
 Step = Run | Note | Wait
 
@@ -98,6 +107,14 @@ class VariantBoard:
         return None if medium is None or quick is None else medium - quick
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A download that was given up: the plan's `limits.wait_network` was over before the network was back."""
+
+    what: str  # a data set's id, or a checkpoint's address
+    waited_s: float
+
+
 @dataclass(slots=True)
 class Board:
     """One search: its baselines, its variants, and where it stands."""
@@ -111,6 +128,7 @@ class Board:
     card: OperatingCard | None = None
     variants: list[VariantBoard] = field(default_factory=list)
     failed: str = ""  # why the search cannot be done, if so
+    outage: Outage | None = None  # the same, where it is for want of a network
     finished: bool = False
     asked: list[str] = field(default_factory=list)  # ids that the walk has asked for, in order
 

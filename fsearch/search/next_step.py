@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fsearch.plan import Plan, Search, expand
+from fsearch.search.ahead import build_step, inspection_step, preparation_step
 from fsearch.search.board import Board, Note, Record, Run, Step, Wait
-from fsearch.search.outcomes import Closed, Open, of_one_daemon, standing
 from fsearch.search.rows import DataFact, Facts, ModelFact
-from fsearch.search.specs import build_spec, inspect_spec, prepare_spec, search_data_key
+from fsearch.search.specs import search_data_key
 from fsearch.search.verdict import Verdict, verdicts
 from fsearch.search.walk import walk
 
@@ -44,7 +44,7 @@ def next_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | N
     one that has to wait lets the next go first.
     """
     if not facts.backend:
-        return _build(plan, facts, record, now_s)
+        return build_step(plan, facts, record, now_s)
     boards: list[Board] = []
     waits: list[Wait] = []
     for search in expand(plan, facts.models):
@@ -65,77 +65,6 @@ def standing_of(plan: Plan, facts: Facts, record: Record) -> Standing:
     return _standing(plan, [_board(plan, search, facts, record, 0.0)[0] for search in searches])
 
 
-def next_preparation(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | None:
-    """The next data set to prepare, in the plan's order, ahead of the training."""
-    if _model_refused(plan, facts, record):
-        return None
-    for search in expand(plan, facts.models):
-        if search_data_key(search) in facts.data:
-            continue
-        spec = prepare_spec(search, facts.environment)
-        state = _preparation(plan, search, facts, record)
-        if isinstance(state, Closed) and not state.completed:
-            continue
-        if isinstance(state, Closed) or state.not_before_s <= now_s:
-            return Run(spec, record.next_try_number(spec.id))
-    return None
-
-
-def _build(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | Wait:
-    """The kernel's build. A new daemon tries again what failed before: a compiler may be there now."""
-    state = build_standing(plan, facts, record)
-    if isinstance(state, Open) and state.not_before_s > now_s:
-        return Wait(state.not_before_s, f"the kernel's build is tried again: {state.why}")
-    spec = build_spec(plan.id, facts.environment)
-    return Run(spec, record.next_try_number(spec.id))
-
-
-def build_standing(plan: Plan, facts: Facts, record: Record) -> Closed | Open:
-    """How the kernel's build stands in this daemon."""
-    spec = build_spec(plan.id, facts.environment)
-    tries = of_one_daemon(record.tries(spec.id, facts.environment), facts.daemon)
-    return standing(tries, plan.limits.retries, facts.daemon)
-
-
-def _inspection(plan: Plan, facts: Facts, record: Record) -> Closed | Open:
-    """How the inspection of the plan's checkpoint stands in this daemon."""
-    spec = inspect_spec(plan, facts.environment)
-    tries = of_one_daemon(record.tries(spec.id, facts.environment), facts.daemon)
-    return standing(tries, plan.limits.retries, facts.daemon)
-
-
-def _model_refused(plan: Plan, facts: Facts, record: Record) -> str:
-    """Why the plan's model cannot be trained from; "" if it can, or may be."""
-    if plan.checkpoint is None or plan.checkpoint in facts.models:
-        return ""
-    state = _inspection(plan, facts, record)
-    if isinstance(state, Open) or state.completed:
-        return ""
-    return f"the model cannot be trained from ({state.last.outcome}): {state.last.reason}"
-
-
-def _without_model(
-    plan: Plan, search: Search, facts: Facts, record: Record, now_s: float
-) -> tuple[Board, Step | None]:
-    """The board of a search whose checkpoint is not inspected, and how it comes to be.
-
-    An inspection that once completed does not stand for a file that is not the same any more.
-    """
-    refused = _model_refused(plan, facts, record)
-    if refused:
-        return Board(search, failed=refused, finished=True), None
-    state = _inspection(plan, facts, record)
-    if isinstance(state, Open) and state.not_before_s > now_s:
-        return Board(search), Wait(state.not_before_s, f"the model is inspected again: {state.why}")
-    spec = inspect_spec(plan, facts.environment)
-    return Board(search), Run(spec, record.next_try_number(spec.id))
-
-
-def _preparation(plan: Plan, search: Search, facts: Facts, record: Record) -> Closed | Open:
-    spec = prepare_spec(search, facts.environment)
-    return standing(record.tries(spec.id, facts.environment), plan.limits.retries, facts.daemon)
-
-
 def _board(
     plan: Plan, search: Search, facts: Facts, record: Record, now_s: float
 ) -> tuple[Board, Step | None]:
@@ -153,7 +82,7 @@ def _board(
         )
 
     if search.n_layer is None:
-        return _without_model(plan, search, facts, record, now_s)
+        return inspection_step(plan, search, facts, record, now_s)
     data = facts.data.get(search_data_key(search))
     current = facts.fingerprint(data) if data and facts.backend else ""
     if current:
@@ -171,13 +100,7 @@ def _board(
         return Board(search, failed=f"its data have token ids up to {reason}", finished=True), None
     if current:
         return board, step
-    preparation = _preparation(plan, search, facts, record)
-    if isinstance(preparation, Closed) and not preparation.completed:
-        last = preparation.last
-        reason = f"the data could not be prepared ({last.outcome}): {last.reason}"
-        return Board(search, failed=reason, finished=True), None
-    why = preparation.why if isinstance(preparation, Open) else ""
-    return Board(search), Wait(None, f"{search.label}: {why or 'its data are being prepared'}")
+    return preparation_step(plan, search, facts, record, now_s)
 
 
 def _standing(plan: Plan, boards: list[Board]) -> Standing:

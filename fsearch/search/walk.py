@@ -192,7 +192,7 @@ class _Walker:
     def _ask(self, spec: AttemptSpec, noop_reference: Attempt | None = None) -> Closed:
         self.board.asked.append(spec.id)
         tries = self.record.tries(spec.id, self.board.fingerprint)
-        state = standing(tries, self.limits.retries, self.daemon)
+        state = standing(tries, self.limits, self.daemon)
         if isinstance(state, Closed):
             return state
         if state.not_before_s > self.now_s:

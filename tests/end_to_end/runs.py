@@ -181,7 +181,7 @@ def daemon_of(state: Path) -> DaemonRecord:
 
 
 def parsed(plan: Path) -> Plan:
-    return parse(plan.read_text(), {**tasks.schemas(), **tasks.announced()}, str(plan))
+    return parse(plan.read_text(), tasks.schemas(), str(plan))
 
 
 def standing(state: Path, plan: Path) -> Standing:
@@ -211,6 +211,7 @@ def numbers(state: Path) -> dict[str, dict[str, Any]]:
             "loss": row.loss,
             "acc_pooled": row.acc_pooled,
             "screen": (row.screen_score, row.screen_loss),
+            "metrics": row.metrics,
             "steps": (row.steps_done, row.tokens),
             "first_losses": row.first_losses,
             "weights": (row.early_weights_sha256, row.weights_sha256),

@@ -161,8 +161,8 @@ def cold(job: dict[str, Any], kernel_library: Path, folder: Path) -> dict[str, A
     assert done.returncode == 0, done.stderr.decode()
     result = messages[-1]
     assert result["type"] == "result"
-    names = ["score", "loss", "acc_pooled", "screen_score", "screen_loss", "steps", "tokens", "first_losses"]
-    names += ["early_weights_sha256", "weights_sha256", "backend"]
+    names = ["score", "loss", "acc_pooled", "screen_score", "screen_loss", "metrics", "steps", "tokens"]
+    names += ["first_losses", "early_weights_sha256", "weights_sha256", "backend"]
     return {name: result[name] for name in names}
 
 
@@ -173,6 +173,7 @@ def numbers_of(row: Attempt) -> dict[str, Any]:
         "acc_pooled": row.acc_pooled,
         "screen_score": row.screen_score,
         "screen_loss": row.screen_loss,
+        "metrics": row.metrics,
         "steps": row.steps_done,
         "tokens": row.tokens,
         "first_losses": list(row.first_losses),

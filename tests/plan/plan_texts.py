@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fsearch.plan import Plan, parse
-from fsearch.tasks import announced, schemas
+from fsearch.tasks import schemas
 
-SCHEMAS = {**schemas(), **announced()}
+SCHEMAS = schemas()
 
 COMPLETE = """\
 name: protein and punctuation

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from fsearch.plan import Claim, Entry, Largest, Limits, Screen, Stage, expand, not_available
-from fsearch.tasks import announced
 
 from .plan_texts import COMPLETE, GOOD, edit, line_of, read
 
@@ -38,18 +37,10 @@ def test_the_complete_example_is_read_whole() -> None:
 
 
 def test_what_is_not_built_yet_is_named_with_its_line() -> None:
-    """Waiting by time, announced tasks and `largest`, each once, in the order of the text."""
-    found = [(p.place.line, p.message) for p in not_available(read(COMPLETE), announced())]
-    expected = [
-        (line_of("wait_network", COMPLETE), "waiting for a network"),
-        (line_of("task: protein_ss", COMPLETE), "protein_ss"),
-        (line_of("batch: largest", COMPLETE), "largest"),
-        (line_of("task: punctuation", COMPLETE), "punctuation"),
-        (line_of("task: mbpp", COMPLETE), "mbpp"),
-    ]
-    assert [line for line, _ in found] == [line for line, _ in expected]
-    for (_, message), (_, word) in zip(found, expected, strict=True):
-        assert message.startswith("not available in this release") and word in message
+    """`largest`, once, at its place in the text."""
+    (problem,) = not_available(read(COMPLETE))
+    assert problem.place.line == line_of("batch: largest", COMPLETE)
+    assert problem.message.startswith("not available in this release") and "largest" in problem.message
 
 
 @pytest.mark.parametrize(
@@ -62,7 +53,7 @@ def test_what_is_not_built_yet_is_named_with_its_line() -> None:
 def test_each_unbuilt_thing_is_named(old: str, new: str, word: str) -> None:
     """What is specified and not built is never run as something else."""
     text = edit(old, new)
-    problems = not_available(read(text), announced())
+    problems = not_available(read(text))
     assert [problem.place.line for problem in problems] == [line_of(old, GOOD)]
     assert word in problems[0].message
 
@@ -74,7 +65,7 @@ def test_a_plan_within_this_release_misses_nothing() -> None:
         edit("- scalar_l1\n", "- inputgate_l1\n"),
         edit("gate: scalar, alpha: 2", "gate: head, compat: drafts"),
     ):
-        assert not_available(read(text), announced()) == []
+        assert not_available(read(text)) == []
 
 
 def test_an_entry_overrides_what_it_names_and_inherits_the_rest() -> None:

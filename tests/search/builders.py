@@ -10,9 +10,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from fsearch.plan import Plan, Search, expand, parse
+from fsearch.search.ahead import build_standing, next_preparation
 from fsearch.search.board import Note, Record, Run, Wait
 from fsearch.search.ids import data_key
-from fsearch.search.next_step import Done, Standing, build_standing, next_preparation, next_step
+from fsearch.search.next_step import Done, Standing, next_step
 from fsearch.search.outcomes import CLASSES, Closed
 from fsearch.search.rows import AHEAD, Attempt, AttemptSpec, DataFact, Facts, ModelFact
 
@@ -24,7 +25,13 @@ class ToyArguments(BaseModel):
     order: Literal["q_after", "q_first"] = "q_after"
 
 
-SCHEMAS: dict[str, type[BaseModel]] = {"toy": ToyArguments, "other": ToyArguments}
+class HubArguments(ToyArguments):
+    @property
+    def download(self) -> str:
+        return f"owner/rows{self.level}"
+
+
+SCHEMAS: dict[str, type[BaseModel]] = {"toy": ToyArguments, "other": ToyArguments, "hub": HubArguments}
 
 QUICK = {"name": "quick", "steps": 20}
 MEDIUM = {"name": "medium", "steps": 60, "seeds": 3}
@@ -148,8 +155,10 @@ class World:
     def step(self) -> Run | Note | Wait | Done:
         """One step of the daemon's loop: a preparation if one is due, else what comes next."""
         self.steps += 1
-        preparation = next_preparation(self.plan, self.facts, self.record, self.now_s)
-        step = preparation or next_step(self.plan, self.facts, self.record, self.now_s)
+        now = (self.facts, self.record, self.now_s)
+        preparation = next_preparation([self.plan], *now, downloads=False)
+        preparation = preparation or next_preparation([self.plan], *now, downloads=True)
+        step = preparation or next_step(self.plan, *now)
         if isinstance(step, Run):
             self.attempt(step)
         elif isinstance(step, Note):
@@ -175,7 +184,7 @@ class World:
         tries = [known for known in self.rows if known.spec.id == spec.id]
         assert run.try_number not in {known.try_number for known in tries}
         under = [known for known in tries if known.fingerprint == fingerprint]
-        if spec.role in ("build", "inspect"):  # what was missing may be there for a new daemon
+        if spec.role in AHEAD:  # what was missing may be there for a new daemon
             under = [known for known in under if known.daemon == self.facts.daemon]
         assert not is_closed(under, self.plan.limits.retries), f"{spec.variant} is run again"
         if self.steps in self.crashes:
@@ -224,18 +233,21 @@ class World:
 
 CLOSING = frozenset(
     [
-        *("completed", "stopped_early", "noop", "oom", "data_short", "model_refused", "diverged"),
-        "kernel_build_failed",
+        *("completed", "stopped_early", "noop", "oom", "data_short", "data_refused", "model_refused"),
+        *("diverged", "kernel_build_failed"),
     ]
 )
 UNKNOWN = frozenset(["crashed", "hang"])
 
 
 def is_closed(tries: list[Attempt], retries: int) -> bool:
-    """Whether an attempt may not be tried again, said independently of the protocol's own table."""
+    """Whether an attempt may not be tried again, said independently of the protocol's own table.
+
+    Of a plan that waits for ever for a network.
+    """
     free = (DIED, "zygote died", "stopped")
     words = [known.outcome for known in tries if known.pattern not in free]
-    infrastructure = [word for word in words if word not in CLOSING | UNKNOWN]
+    infrastructure = [word for word in words if word not in {"network_wait"} | CLOSING | UNKNOWN]
     unknown = [word for word in words if word in UNKNOWN]
     return bool(CLOSING.intersection(words)) or len(unknown) >= 2 or len(infrastructure) > retries
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from fsearch.plan import Plan, expand, parse
+from fsearch.search.ahead import next_preparation
 from fsearch.search.board import Run, Wait
-from fsearch.search.next_step import Done, facts_as_recorded, next_preparation, next_step, standing_of
+from fsearch.search.next_step import Done, facts_as_recorded, next_step, standing_of
 from fsearch.search.rows import AttemptSpec
 from fsearch.search.specs import inspect_spec, search_key
 
@@ -74,7 +75,7 @@ def test_a_refused_checkpoint_fails_every_search_with_its_reason() -> None:
     first = next_step(world.plan, world.facts, world.record, world.now_s)
     assert isinstance(first, Run)
     world.attempt(first)
-    assert next_preparation(world.plan, world.facts, world.record, world.now_s) is None
+    assert next_preparation([world.plan], world.facts, world.record, world.now_s, downloads=False) is None
     done = next_step(world.plan, world.facts, world.record, world.now_s)
     assert isinstance(done, Done)
     for board in done.standing.boards:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import pytest
 
 from fsearch.plan import expand
+from fsearch.search.ahead import next_preparation
 from fsearch.search.board import Note, Record, Run, Wait
 from fsearch.search.ids import data_key
-from fsearch.search.next_step import next_preparation, next_step, standing_of
+from fsearch.search.next_step import next_step, standing_of
 from fsearch.search.rows import AttemptSpec
 
-from .builders import OK, Answer, World, plan_of, scores, trained, words
+from .builders import OK, Answer, World, data_fact, plan_of, scores, trained, words
 
 TWO = [{"task": "toy", "batch": 4}, {"task": "other", "batch": 4}]
 GAIN: dict[tuple[str, str, int], float | str] = {
     ("quick", name, 0): 0.75 for name in ("scalar_l1", "head_l1", "scalar_l2")
 }
+
+
+def local(world: World, later_s: float = 0.0) -> Run | None:
+    """What would be prepared next of what needs no network."""
+    return next_preparation([world.plan], world.facts, world.record, world.now_s + later_s, downloads=False)
 
 
 def failing(role: str, task: str, *said: Answer) -> World:
@@ -77,23 +83,27 @@ def test_data_are_prepared_in_the_order_of_the_plan_and_once() -> None:
     world.run()
     prepared = [known.spec.task for known in world.rows if known.spec.role == "prepare"]
     assert prepared == ["toy", "other"]
-    assert next_preparation(plan, world.facts, world.record, 0.0) is None
+    assert local(world) is None
 
 
-def test_a_preparation_that_fails_on_the_network_is_tried_again_later() -> None:
-    """After its back-off, not before; the other data set is prepared meanwhile."""
+def test_a_preparation_that_fails_is_tried_again_later() -> None:
+    """After its back-off, not before, and after what was never tried."""
     plan = plan_of(tasks=TWO)
     world = World(plan, scores({}), prepared=False)
-    first = next_preparation(plan, world.facts, world.record, world.now_s)
+    first = local(world)
     assert first and (first.spec.task, first.try_number) == ("toy", 1)
-    offline = Answer("network_wait", None, "the hub does not answer")
-    world.write(first.spec, 1, offline, world.environment)
-    second = next_preparation(plan, world.facts, world.record, world.now_s + 4.9)
+    world.write(first.spec, 1, Answer("disk_full", None, "no space left"), world.environment)
+    second = local(world, 4.9)
     assert second and second.spec.task == "other"
-    again = next_preparation(plan, world.facts, world.record, world.now_s + 5.0)
-    assert again and (again.spec.id, again.try_number) == (first.spec.id, 2)
     step = next_step(plan, world.facts, world.record, world.now_s)
-    assert isinstance(step, Wait) and "the hub does not answer" in step.why
+    assert isinstance(step, Wait) and step.until_s == world.now_s + 5.0
+    assert step.why == "waiting for the data of toy: no space left"
+    assert step.told(world.now_s + 1.0) == f"{step.why}; next try in 4 s"
+    world.write(second.spec, 1, OK, world.environment)
+    world.data[data_key("other", second.spec.arguments, 0)] = data_fact("other")
+    assert local(world, 4.9) is None
+    again = local(world, 5.0)
+    assert again and (again.spec.id, again.try_number) == (first.spec.id, 2)
 
 
 def test_data_that_are_lost_are_prepared_again() -> None:
@@ -101,7 +111,7 @@ def test_data_that_are_lost_are_prepared_again() -> None:
     world = World(plan_of(), scores({}), prepared=False)
     world.step()
     world.data.clear()
-    again = next_preparation(world.plan, world.facts, world.record, world.now_s)
+    again = local(world)
     assert again and again.try_number == 2
 
 
