@@ -1,27 +1,54 @@
-"""`fsearch check PLAN`: is the plan valid, can this release run it, and what would it do? Touches nothing."""
+"""`fsearch check PLAN`: is the plan valid, can this release run it, and what would it do? Touches nothing.
+
+With --data it also prepares the data of every search, into the cache that a run uses, and shows them.
+"""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from rich.console import Console
 from rich.text import Text
 
 from fsearch.plan import Plan, Search, expand, sort_out
 from fsearch.search.rows import ModelFact
+from fsearch.ui import data_view
 from fsearch.ui.counts import at_most, trained_variants
-from fsearch.ui.errors import OK
+from fsearch.ui.errors import BUSY, FAILED, OK
 from fsearch.ui.inspection import inspected
 from fsearch.ui.layout import columns, console, paragraph, put
-from fsearch.ui.plans import PlanFile, read_runnable
+from fsearch.ui.plans import PlanFile, is_address, lacks_checkpoint, read_available
+from fsearch.ui.preparation import known_pins, make_folders, prepare, wanted, watching
+from fsearch.ui.state import folder
 from fsearch.ui.words import NOT_INSPECTED, margin, points
 
 
 def answer(options: argparse.Namespace) -> int:
     """Print what the plan would do. Raises UserError where it is wrong or not available."""
-    file = read_runnable(options.plan)
+    file = read_available(options.plan)
+    model = None if lacks_checkpoint(file.plan) else inspected(file.plan)
     screen = console()
-    put(screen, lines(file, inspected(file.plan), screen.width))
-    return OK
+    put(screen, lines(file, model, screen.width))
+    return _show_data(file, folder(options.state), screen) if options.data else OK
+
+
+def _show_data(file: PlanFile, state: Path, screen: Console) -> int:
+    """Prepare and show every data set of the plan; one that cannot be had keeps no other waiting."""
+    data_sets = wanted(file.plan)
+    make_folders(state)
+    pins = known_pins(state)
+    put(screen, [Text(), *data_view.heading(len(data_sets), screen.width)])
+    ended = []
+    for number, one in enumerate(data_sets, 1):
+        with watching(f"data {number} of {len(data_sets)}: {one.label}") as watch:
+            ended.append(prepare(one, state, pins, watch))
+        put(screen, [Text(), *data_view.lines(ended[-1], screen.width)])
+    put(screen, [Text(), *data_view.ending(ended, screen.width)])
+    missing = [one.outcome for one in ended if one.data is None]
+    if not missing:
+        return OK
+    return BUSY if all(outcome == "network_wait" for outcome in missing) else FAILED
 
 
 def lines(file: PlanFile, model: ModelFact | None, width: int) -> list[Text]:
@@ -37,7 +64,8 @@ def lines(file: PlanFile, model: ModelFact | None, width: int) -> list[Text]:
     result = [Text.assemble(("valid", "bold green"), f"  {plan.name}")]
     result += paragraph(f"{source}; id {plan.id}; master seed {plan.seed}", width, style="dim")
     if plan.checkpoint is not None:
-        result += paragraph(_model_words(plan.checkpoint, model), width)
+        style = "yellow" if lacks_checkpoint(plan) else ""
+        result += paragraph(_model_words(plan.checkpoint, model), width, style=style)
     result += paragraph(
         f"{many}, at most {total} trained attempts. A gain counts from {margin(plan.claim.at_least)} on, "
         f"at alpha {plan.claim.alpha:g}, corrected (Holm) over all confirmed variants of the plan.",
@@ -49,6 +77,11 @@ def lines(file: PlanFile, model: ModelFact | None, width: int) -> list[Text]:
 
 
 def _model_words(checkpoint: str, model: ModelFact | None) -> str:
+    if model is None and not is_address(checkpoint):
+        return (
+            f"the checkpoint {checkpoint} is not there (the path is relative to the plan file); no-ops that "
+            "depend on its layers are not known yet, and `fsearch run` needs it"
+        )
     if model is None:
         return (
             f"from the checkpoint {checkpoint}: it is not downloaded yet, so its layers are not known. "

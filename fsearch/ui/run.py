@@ -12,20 +12,21 @@ from rich.text import Text
 
 from fsearch import daemon
 from fsearch.ui.counts import NOTHING
-from fsearch.ui.errors import BUSY, FAILED, OK, STATE, UserError
+from fsearch.ui.errors import BUSY, FAILED, STATE, STOPPED, UserError
 from fsearch.ui.layout import console, paragraph, put
 from fsearch.ui.plans import PlanFile, read_runnable
 from fsearch.ui.progress import Lines
 from fsearch.ui.report import lines as report_lines
 from fsearch.ui.state import folder, looking, shown, speaking
 from fsearch.ui.view import Snapshot
+from fsearch.ui.words import duration
 
 DEVICE = "cpu"
 """What `auto` and `cpu` mean in this release."""
 
 
 def answer(options: argparse.Namespace) -> int:
-    """Run the plans; gives 0 when every search ended, 130 when stopped."""
+    """Run the plans; gives 0 when every search ended, 75 if some waited in vain, 130 when stopped."""
     files = [read_runnable(name) for name in options.plans]
     _refuse_repeats(files)
     state = folder(options.state)
@@ -76,7 +77,7 @@ def _show_end(
     views = [snapshot.view(file.plan) for file in files]
     where = f" --state {shlex.quote(options.state)}" if options.state else ""
     names = " ".join(shlex.quote(name) for name in options.plans)
-    if code != OK:
+    if code == STOPPED:
         counts = sum((search.count for view in views for search in view.searches), NOTHING)
         done = f"Stopped. {counts.done} of about {counts.expected} attempts are done and kept."
         put(screen, [Text(), *paragraph(f"{done} Go on with:", screen.width, indent=0)])
@@ -90,6 +91,13 @@ def _show_end(
     ended += f"; {failed} attempt{'s' * (failed > 1)} failed." if failed else "."
     put(screen, paragraph(f"{ended} All of it, for scripts:", screen.width, indent=0))
     put(screen, [_command(f"export{' ' + names if len(files) == 1 else ''}{where}")])
+    if code == BUSY:
+        found = (search.outage for view in views for search in view.searches)
+        waited = {outage.what: duration(outage.waited_s) for outage in found if outage}
+        what = ", ".join(f"{name} ({time})" for name, time in waited.items())
+        sentence = f"Waited in vain, as long as limits.wait_network says, for {what}."
+        put(screen, paragraph(f"{sentence} When there is a network, go on with:", screen.width, indent=0))
+        put(screen, [_command(f"run {names}{where}")])
 
 
 def _command(text: str) -> Text:

@@ -76,7 +76,7 @@ def _now(moment: Moment, view: PlanView, now: datetime, width: int) -> list[Text
             where = "" if shown(moment.state) == "./state" else f" --state {shown(moment.state)}"
             sentence = f"{how}; {done}. Go on with: fsearch run {shown(Path(moment.path))}{where}"
         return paragraph(sentence, width, indent=0)
-    if not moment.running:
+    if all(row.spec.role == "prepare" for row in moment.running):
         return paragraph(daemon.step, width, indent=0)
     spec = moment.running[-1].spec
     parts = [spec.search, spec.stage, spec.variant]

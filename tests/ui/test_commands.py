@@ -20,9 +20,11 @@ from tests.ui.record import PLAN, the_plan
 SURFACE = {
     "run": ["--device", "--help", "--state", "--threads", "-h", "plans"],
     "status": ["--help", "--json", "--once", "--state", "-h"],
-    "check": ["--help", "-h", "plan"],
+    "check": ["--data", "--help", "--state", "-h", "plan"],
     "report": ["--help", "--json", "--state", "-h", "plan"],
     "export": ["--csv", "--help", "--state", "--tries", "-h", "plan"],
+    "replay": ["--help", "--json", "--plan", "--prune-below", "-h", "records"],
+    "data": ["--help", "-h", "subject"],
     "bench": ["--help", "-h", "subject"],
 }
 

@@ -19,8 +19,18 @@ from tests.ui.record import fill, the_plan
 KEYS = [
     *("schema", "id", "plan", "plan_name", "search", "task", "arguments", "model", "recipe", "batch"),
     *("micro_batch", "stage", "role", "variant", "form", "seed", "master_seed", "try", "outcome"),
-    *("outcome_class", "reason", "score", "loss", "acc_pooled", "screen_score", "d_acc", "decision"),
-    *("verdict", "provisional", "steps", "tokens", "backend", "superseded", "seconds", "peak_memory_mib"),
+    *("outcome_class", "reason", "score", "loss", "acc_pooled", "screen_score", "metrics", "d_acc"),
+    *(
+        "decision",
+        "verdict",
+        "provisional",
+        "steps",
+        "tokens",
+        "backend",
+        "superseded",
+        "seconds",
+        "peak_memory_mib",
+    ),
     *("started_at", "ended_at", "fingerprint"),
 ]
 
@@ -67,6 +77,44 @@ def test_d_acc_is_against_the_matched_baseline(objects: list[dict[str, Any]]) ->
         if item["role"] in ("screen", "confirm") and item["score"] is not None and item["variant"] != "no_fs"
     ]
     assert compared == trained
+
+
+def test_metrics_are_those_of_the_attempt(objects: list[dict[str, Any]]) -> None:
+    """Each trained attempt has those of its task, to the bit; what was not trained has none."""
+    for item in objects:
+        names = ["whole_answer"] + ["f1_values"] * (item["search"] == "kv_recall q_after")
+        wanted = {"whole_answer": lambda score: score**3, "f1_values": lambda score: score / 3}
+        trained = item["score"] is not None
+        assert item["metrics"] == ({name: wanted[name](item["score"]) for name in names} if trained else {})
+
+
+def test_the_report_has_the_metrics_of_both_arms(whole: Path, objects: list[dict[str, Any]]) -> None:
+    """For a confirmed variant: the means over the confirmation seeds of baseline, variant and their matched
+    difference, from the exported rows; for one that was not confirmed nothing."""
+    done = fsearch("report", "--json", "--state", whole, cwd=whole.parent)
+    (plan,) = json.loads(done.stdout)["plans"]
+    checked = 0
+    for search in plan["searches"]:
+        rows = [item for item in objects if item["search"] == search["label"] and item["role"] == "confirm"]
+        for variant in search["variants"]:
+            if variant["same_as"]:
+                continue
+            arms = {
+                name: {item["seed"]: item["metrics"] for item in rows if item["variant"] == name}
+                for name in ("no_fs", variant["name"])
+            }
+            before, after = arms["no_fs"], arms[variant["name"]]
+            assert len(after) in (0, 5)
+            assert set(variant["metrics"]) == {name for metrics in after.values() for name in metrics}
+            for name, found in variant["metrics"].items():
+                pairs = [(before[seed][name], after[seed][name]) for seed in after]
+                assert found == {
+                    "baseline": pytest.approx(sum(pair[0] for pair in pairs) / 5, abs=1e-14),
+                    "variant": pytest.approx(sum(pair[1] for pair in pairs) / 5, abs=1e-14),
+                    "difference": pytest.approx(sum(b - a for a, b in pairs) / 5, abs=1e-14),
+                }
+                checked += 1
+    assert checked == 5 + 2  # whole answers of each of the five, and the other metric of two of them
 
 
 def test_decisions_and_verdicts(objects: list[dict[str, Any]]) -> None:
@@ -118,11 +166,11 @@ def test_order_is_that_of_asking(objects: list[dict[str, Any]]) -> None:
 
 
 def test_same_lines_after_an_interruption(whole: Path, tmp_path: Path) -> None:
-    """A record made in three goes exports the same, times aside."""
+    """A record made in three goes exports the same, times and the numbers of tries aside."""
     state = tmp_path / "state"
     for number, steps in enumerate((17, 23, None)):
         fill(state, the_plan(), stop_after=steps, daemon=f"daemon-{number}")
-    drop = ("started_at", "ended_at")
+    drop = ("started_at", "ended_at", "try")  # data that were refused are asked for again by each daemon
 
     def settled(place: Path) -> list[dict[str, Any]]:
         return [{key: item[key] for key in item if key not in drop} for item in exported(place)]
@@ -165,3 +213,6 @@ def test_csv_says_the_same(whole: Path, objects: list[dict[str, Any]]) -> None:
         assert row["seconds.train"] == (
             "" if "train" not in item["seconds"] else repr(item["seconds"]["train"])
         )
+        for name in ("whole_answer", "f1_values"):
+            value = item["metrics"].get(name)
+            assert row[f"metrics.{name}"] == ("" if value is None else repr(value))

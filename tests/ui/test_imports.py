@@ -28,7 +28,9 @@ def loaded(code: str, tmp_path: Path) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("verb", ["", "run", "status", "check", "report", "export", "bench"])
+@pytest.mark.parametrize(
+    "verb", ["", "run", "status", "check", "report", "export", "replay", "data", "bench"]
+)
 def test_help_imports_nothing_heavy(verb: str, tmp_path: Path) -> None:
     """Help is answered by argparse alone."""
     arguments = f"{[verb] if verb else []} + ['--help']"

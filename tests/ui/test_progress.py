@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -77,6 +78,41 @@ def test_terminal_lines_fit(whole: Path) -> None:
     assert max(map(len, plain)) <= 80
     assert "infill" in plain
     assert any(re.search(r"kernel .* compiled 3 of 10: wkv7_cpu.cpp \(generic\)", line) for line in plain)
+
+
+def test_what_is_waited_for(whole: Path) -> None:
+    """A terminal shows how long yet, within its width; a try that finds no network has no line of its own."""
+    with looking(whole) as reader:
+        ready = next(row for row in reader.attempts() if row.spec.role == "prepare")
+    missed = replace(ready, outcome="network_wait", outcome_class="infrastructure", reason="no route")
+    shown = {}
+    for terminal in (True, False):
+        file = io.StringIO()
+        screen = Console(
+            file=file,
+            width=80,
+            highlight=False,
+            force_terminal=terminal,
+            color_system=None,
+            legacy_windows=False,
+        )
+        listener = Lines([the_plan()], screen, Clock())
+        listener.started(whole, "cpu")
+        listener.attempt_started(missed.spec, 1)
+        listener.attempt_ended(missed, None)
+        listener.waiting("waiting for owner/rows: no route", 39.6)
+        listener.waiting(f"infill: {'its data are being prepared ' * 9}", None)
+        listener.attempt_started(ready.spec, 2)
+        listener.attempt_ended(ready, None)
+        listener.finished([], 0)
+        shown[terminal] = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n")
+    assert re.search("waiting .* next try in 40 s", shown[True])
+    assert "infill: its data are being" in shown[True]
+    assert max(map(len, shown[True].split("\n"))) <= 80
+    assert "network_wait" not in shown[True] + shown[False]
+    assert [line.split() for line in shown[False].splitlines()] == [
+        ["data", "of", ready.spec.search, "ready", "0.5", "s"]
+    ]
 
 
 class Gone(io.StringIO):
