@@ -55,8 +55,8 @@ def test_the_plan_reference_is_that_of_the_schema() -> None:
 def test_the_plan_in_the_readme_can_be_run() -> None:
     """The README's example is a valid plan that asks for nothing this release cannot do."""
     (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    plan = parse(text, {**tasks.schemas(), **tasks.announced()}, "README.md")
-    assert not_available(plan, tasks.announced()) == []
+    plan = parse(text, tasks.schemas(), "README.md")
+    assert not_available(plan) == []
 
 
 def test_the_links_between_the_pages_lead_somewhere() -> None:
@@ -131,8 +131,7 @@ def reference() -> str:
         lines += ["", f"## {title}", "", *fields(model)]
     for name, model in tasks.schemas().items():
         lines += ["", f"## Task {name}", "", *fields(model)]
-    announced = ", ".join(tasks.announced())
-    return "\n".join([*lines, "", f"Announced, and not available yet: {announced}.", ""])
+    return "\n".join([*lines, ""])
 
 
 def fields(model: type[BaseModel]) -> list[str]:

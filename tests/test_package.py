@@ -28,7 +28,8 @@ def test_the_wheel_carries_sources_plans_and_migrations(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     sources = {f"fsearch/csrc/{path.name}" for path in (ROOT / "csrc").iterdir()}
     assert {Path(name).suffix for name in sources} == {".cpp", ".h", ".cu"}
-    assert {*sources, "fsearch/plans/demo.yaml"} <= set(names)
+    plans = {f"fsearch/plans/{name}" for name in ("demo.yaml", "rounds/r20.yaml", "rounds/README.md")}
+    assert {*sources, *plans, "fsearch/tasks/data/proteins.jsonl.gz"} <= set(names)
     migrations = {path.name for path in (ROOT / "fsearch/store/migrations").glob("*.py")}
     assert {f"fsearch/store/migrations/{name}" for name in migrations} <= set(names)
     assert not [name for name in names if "tests" in name or "__pycache__" in name]

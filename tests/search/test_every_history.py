@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fsearch.search.next_step import Standing, standing_of
 from fsearch.search.outcomes import CLASSES
-from fsearch.search.rows import Attempt, AttemptSpec
+from fsearch.search.rows import AHEAD, Attempt, AttemptSpec
 
 from .builders import DIED, QUICK, Answer, AnswerTo, World, model_fact, plan_of
 
@@ -76,8 +76,11 @@ def fate(seed: int, trouble: float) -> AnswerTo:
     trouble: share of tries that end with a word drawn from all that can be; the sixth always completes.
     """
     words = sorted(set(CLASSES) - {"completed"})
-    outside = ["crashed", "hang", "host_oom", "network_wait", "disk_full", "interrupted"]
-    possible = {"build": ["kernel_build_failed", *outside], "prepare": ["data_short", *outside]}
+    outside = ["crashed", "hang", "host_oom", "network_wait", "disk_full", "disk_refused", "interrupted"]
+    possible = {
+        "build": ["kernel_build_failed", *outside],
+        "prepare": ["data_short", "data_refused", *outside],
+    }
     possible["inspect"] = ["model_refused", *outside]
 
     def answer(spec: AttemptSpec, number: int) -> Answer:
@@ -95,10 +98,10 @@ def fate(seed: int, trouble: float) -> AnswerTo:
 
 
 def sequences(world: World) -> dict[str, list[tuple[str, str, float | None]]]:
-    """For each search what ran in which order and how it ended, killed tries and builds aside."""
+    """For each search what trained in which order and how it ended, killed tries aside."""
     found: dict[str, list[tuple[str, str, float | None]]] = {}
     for known in world.rows:
-        if known.pattern != DIED and known.spec.role not in ("build", "inspect"):
+        if known.pattern != DIED and known.spec.role not in AHEAD:
             end = (known.spec.id, str(known.outcome), known.score)
             found.setdefault(known.spec.search, []).append(end)
     return found
