@@ -19,8 +19,9 @@ from torch import Tensor
 from fsearch import kernels
 from fsearch.plan import Variant, canonical
 from fsearch.rwkv7 import FutureSeed
-from fsearch.tasks import Sources, create
+from fsearch.tasks import create, schemas
 from fsearch.tasks.task import Example
+from tests.tables import Tables
 
 from .models import BASELINE, VARIANTS, lively_model, lively_seed
 
@@ -31,6 +32,18 @@ TASKS: list[tuple[str, dict[str, Any]]] = [
     ("kv_recall", {"order": "q_first", "n_keys": 3, "n_values": 4, "n_queries": 2}),
     ("sudoku", {"mask_region": "prefix", "mask_count": 4}),
     ("sudoku", {"mask_region": "suffix", "mask_count": 2}),
+    ("retrieval", {"n_pairs": 3}),
+    ("name_index", {"n_names": 4}),
+    ("middle_match", {"n_names": 5}),
+    ("kv_sort", {"n_pairs": 2}),
+    ("arc", {}),
+    ("hotpot", {"max_prompt_tokens": 600}),
+    ("squad", {}),
+    ("mbpp", {"max_answer_tokens": 400}),
+    ("punctuation", {"source": "squad"}),
+    ("protein_ss", {"min_seq_len": 8, "max_seq_len": 24, "num_queries": 3}),
+    ("protein_contact", {"min_seq_len": 8, "max_seq_len": 48, "num_pairs": 2}),
+    ("sft", {"data": "rajpurkar/squad", "config": "plain_text", "prompt": "{question}", "answer": "{title}"}),
 ]
 Run = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """Tokens [B, T], prompt lengths [B] and lengths [B] to logits [B, T, V] and seeds [layers, B, H, N, N]."""
@@ -46,9 +59,16 @@ def compiled(kernel_library: Path) -> None:
 def examples(task: int) -> list[Example]:
     """A few examples of the task of that number."""
     name, arguments = TASKS[task]
-    made = create(name, {**arguments, "n_train": 4, "n_val": 2})
+    small = {"n_train": 4, "n_val": 2, "tokenizer": "bytes"}
+    known = {field: value for field, value in small.items() if field in schemas()[name].model_fields}
+    made = create(name, {**arguments, **known})
     assert made.vocab_size <= VOCAB
-    return list(made.build(0, Sources()).train)
+    return list(made.build(0, Tables()).train)
+
+
+def test_every_task_is_among_them() -> None:
+    """A task that is added is checked too."""
+    assert {name for name, _ in TASKS} == set(schemas())
 
 
 def collated(chosen: list[Example]) -> tuple[Tensor, Tensor, Tensor]:
