@@ -21,19 +21,30 @@ from fsearch.plan.variant import GRAMMAR
 from fsearch.search.statistics import paired_t
 
 ROOT = Path(__file__).parents[1]
-PAGES = [(ROOT / "README.md", 0), *((ROOT / "docs" / "demo.md", seed) for seed in (0, 1, 2))]
-HEAD = """\
+PAGES = [
+    (ROOT / "README.md", "demo", 0),
+    *((ROOT / "docs" / "demo.md", "demo", seed) for seed in (0, 1, 2)),
+    (ROOT / "docs" / "controls.md", "controls", 0),
+]
+HEADS = {
+    "demo": """\
 | search | variant | quick d_acc | medium d_acc, mean of 5 seeds [95 %] | verdict | as the drafts reported |
 |---|---|---|---|---|---|
-"""
+""",
+    "controls": """\
+| search | no_fs, mean of 5 seeds | variant | d_acc [95 %], pp | verdict |
+|---|---|---|---|---|
+""",
+}
 
 
-@pytest.mark.parametrize(("page", "seed"), PAGES, ids=lambda value: getattr(value, "name", value))
-def test_the_tables_of_the_demo_come_from_its_exports(page: Path, seed: int) -> None:
+@pytest.mark.parametrize(("page", "plan", "seed"), PAGES, ids=lambda value: getattr(value, "name", value))
+def test_the_tables_come_from_the_exports(page: Path, plan: str, seed: int) -> None:
     """Between the marks of a page stands the table that the committed export of that master seed gives."""
-    begin, end = f"<!-- demo, master seed {seed} -->\n", "<!-- end of the table -->"
-    lines = (ROOT / "docs" / "demo" / f"seed-{seed}.jsonl").read_text().splitlines()
-    expected = table([json.loads(line) for line in lines])
+    begin, end = f"<!-- {plan}, master seed {seed} -->\n", "<!-- end of the table -->"
+    export = (ROOT / "docs" / plan / f"seed-{seed}.jsonl").read_text().splitlines()
+    lines = {"demo": demo, "controls": controls}[plan]([json.loads(line) for line in export])
+    expected = HEADS[plan] + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
     text = page.read_text()
     pattern = re.compile(re.escape(begin) + "(.*?)" + re.escape(end), re.DOTALL)
     found = pattern.search(text)
@@ -67,8 +78,8 @@ def test_the_links_between_the_pages_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The variants of an exported plan as a Markdown table; d_acc in percentage points."""
+def demo(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """The variants of an export, screened and confirmed, a row each; d_acc in percentage points."""
     lines = []
     trained = [row for row in rows if row["role"] in ("screen", "confirm")]
     for search in dict.fromkeys(row["search"] for row in trained):
@@ -91,7 +102,24 @@ def table(rows: list[dict[str, Any]]) -> str:
                 interval = f"{points(test.mean)} [{points(test.low)}, {points(test.high)}]"
                 drafts = points(confirmed[0]["screen_score"] - quick[0])
             lines.append(["", name, "".join(screened), interval, f"`{own[0]['verdict']}`", drafts])
-    return HEAD + "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return lines
+
+
+def controls(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """The variants of an export of a plan with one stage, a row each; d_acc in percentage points."""
+    lines = []
+    confirmed = [row for row in rows if row["role"] == "confirm"]
+    for search in dict.fromkeys(row["search"] for row in confirmed):
+        inside = [row for row in confirmed if row["search"] == search]
+        scores = [row["score"] for row in inside if row["variant"] == "no_fs"]
+        first = [search, f"{100 * sum(scores) / len(scores):.1f} %"]
+        for name in dict.fromkeys(row["variant"] for row in inside if row["variant"] != "no_fs"):
+            own = sorted((row for row in inside if row["variant"] == name), key=lambda row: row["seed"])
+            test = paired_t([row["d_acc"] for row in own])
+            interval = f"{points(test.mean)} [{points(test.low)}, {points(test.high)}]"
+            lines.append([*first, name, interval, f"`{own[0]['verdict']}`"])
+            first = ["", ""]
+    return lines
 
 
 def points(fraction: float) -> str:
