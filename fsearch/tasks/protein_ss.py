@@ -1,7 +1,8 @@
 """protein_ss: the secondary structure of some residues of a protein, one DSSP letter each.
 
 Prompts are those of `fsearch.tasks.protein`. The labels are H (alpha helix), B (bridge), E (strand), G (3-10
-helix), I (pi helix), T (turn), S (bend) and ~ (none); guessing scores 1/8. No label is in a prompt.
+helix), I (pi helix), T (turn), S (bend) and ~ (none); guessing scores 1/8. No label is in a prompt, and the
+residues are asked for in random order, so that a label says little of the one after it.
 """
 
 from __future__ import annotations
@@ -131,11 +132,15 @@ class ProteinSs(ProteinTask[ProteinSsArguments]):
         )
 
     def _places(self, length: int, rng: np.random.Generator) -> list[int]:
-        """The residues that are asked for, in order, from 0."""
+        """The residues that are asked for, from 0, in random order.
+
+        Neighbours mostly have one label: asked for along the chain, the answers before it would tell a label.
+        """
         n = self.arguments.num_queries
-        if self.arguments.query_region == "random":
-            return sorted(rng.choice(length, n, replace=False).tolist())
-        return list(range(n)) if self.arguments.query_region == "prefix" else list(range(length - n, length))
+        first = {"random": 0, "prefix": 0, "suffix": length - n}[self.arguments.query_region]
+        among = length if self.arguments.query_region == "random" else n
+        places: list[int] = (first + rng.permutation(among)[:n]).tolist()
+        return places
 
     @cached_property
     def _label_of(self) -> NDArray[np.int64]:

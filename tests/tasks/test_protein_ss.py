@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,17 +61,21 @@ def read(task: Task[Any], example: Example) -> tuple[str, list[int], str]:
 
 @pytest.mark.parametrize("tokenizer", ["world", "bytes"])
 @pytest.mark.parametrize(
-    ("order", "region", "prompt", "answer"),
+    ("order", "region", "prompt", "labels"),
     [
-        ("q_after", "prefix", "\n\nSequence: MKVLAEGHTW\n\nPositions: 1 2 3 4\n\nLabels: ", "~EEE"),
-        ("q_after", "suffix", "\n\nSequence: MKVLAEGHTW\n\nPositions: 7 8 9 10\n\nLabels: ", "TTS~"),
-        ("q_first", "suffix", "\n\nPositions: 7 8 9 10\n\nSequence: MKVLAEGHTW\n\nLabels: ", "TTS~"),
+        ("q_after", "prefix", "\n\nSequence: MKVLAEGHTW\n\nPositions: {}\n\nLabels: ", "~EEE"),
+        ("q_after", "suffix", "\n\nSequence: MKVLAEGHTW\n\nPositions: {}\n\nLabels: ", "TTS~"),
+        ("q_first", "suffix", "\n\nPositions: {}\n\nSequence: MKVLAEGHTW\n\nLabels: ", "TTS~"),
     ],
 )
-def test_a_row_by_hand(order: str, region: str, prompt: str, answer: str, tokenizer: str) -> None:
+def test_a_row_by_hand(order: str, region: str, prompt: str, labels: str, tokenizer: str) -> None:
     """The layout, word for word; one token a residue and a label; END is trained and not scored."""
     task, example = hand(order=order, query_region=region, tokenizer=tokenizer)
-    assert task.render(example) == (TITLE + prompt, answer)
+    _, positions, answer = read(task, example)
+    first = 1 if region == "prefix" else 7
+    assert sorted(positions) == list(range(first, first + 4))
+    assert answer == "".join(labels[position - first] for position in positions)
+    assert task.render(example)[0] == TITLE + prompt.format(" ".join(map(str, positions)))
     assert example.tokens[example.prompt_len :].tolist() == [ord(c) + 1 for c in answer]
     assert example.scored.sum() == 4
     residues = [ord(c) + 1 for c in SEQUENCE]
@@ -93,10 +98,25 @@ def test_answers_are_the_labels_of_the_positions(order: str, source: str) -> Non
         labels = ["".join(structure[start + position - 1] for position in positions) for start in starts]
         assert answer in labels
         assert len(positions) == len(set(positions)) == 48
-        assert positions == sorted(positions)
         assert 96 <= len(sequence) <= 120
         cropped += len(sequence) < len(example.document)
     assert cropped > 10
+
+
+@pytest.mark.parametrize("region", ["random", "prefix", "suffix"])
+def test_the_label_before_tells_no_more_than_any_other(region: str) -> None:
+    """Giving the label before again is right as often as giving any other label of the answer."""
+    task, built = make("protein_ss", sources=Sources(), **{**OFFLINE, "query_region": region})
+    before, any_other, variance = 0.0, 0.0, 0.0
+    for example in built.train:
+        answer = read(task, example)[2]
+        n = len(answer)
+        share = sum(count * (count - 1) for count in Counter(answer).values()) / (n * (n - 1))
+        before += sum(a == b for a, b in pairwise(answer))
+        any_other += share * (n - 1)
+        variance += share * (1 - share) * (n - 1)
+    assert abs(before - any_other) < 4 * variance**0.5
+    assert before > 0
 
 
 def test_positions_are_drawn_evenly() -> None:
@@ -256,7 +276,11 @@ def test_metrics_by_hand() -> None:
     task, first = hand(query_region="prefix")
     _, second = hand(query_region="suffix")
     assert task.choice_tokens.tolist() == [task.tokens.encode(label)[0] for label in LABELS]
-    figures = task.metrics([answered(task, first, "~EBH"), answered(task, second, "TTS~")])
+    given = [
+        (example, "".join(labels[at - start] for at in read(task, example)[1]))
+        for example, labels, start in ((first, "~EBH", 1), (second, "TTS~", 7))
+    ]
+    figures = task.metrics([answered(task, example, labels) for example, labels in given])
     assert figures == pytest.approx(
         {
             "whole_answer": 1 / 2,
