@@ -44,8 +44,6 @@ class Failure:
         )
 
 
-_AGAIN = "; it is asked again later"
-
 TABLE: tuple[Failure, ...] = (
     Failure("refused", "data_refused", "{said}", names="DataRefused|VocabularyError"),
     Failure(
@@ -77,19 +75,19 @@ TABLE: tuple[Failure, ...] = (
     Failure(
         "busy",
         "network_wait",
-        "the hub asks to be left alone for a while" + _AGAIN + " ({said})",
+        "the hub asks to be left alone for a while ({said})",
         names="HubBusy",
     ),
     Failure(
         "status 408, 425 or 429",
         "network_wait",
-        "the hub answers {status}, which passes" + _AGAIN + " ({said})",
+        "the hub answers {status}, which passes ({said})",
         statuses=frozenset({408, 425, 429}),
     ),
     Failure(
         "status 5xx",
         "network_wait",
-        "the hub answers {status}, an error of its own" + _AGAIN + " ({said})",
+        "the hub answers {status}, an error of its own ({said})",
         statuses=range(500, 600),
     ),
     Failure(
@@ -114,7 +112,7 @@ TABLE: tuple[Failure, ...] = (
     Failure(
         "no connection",
         "network_wait",
-        "the hub cannot be reached" + _AGAIN + " ({said})",
+        "the hub cannot be reached ({said})",
         names="ConnectError|ConnectTimeout|ProxyError|gaierror|SSLError|ConnectionRefusedError",
     ),
     Failure(
@@ -132,40 +130,40 @@ TABLE: tuple[Failure, ...] = (
     Failure(
         "broken off",
         "network_wait",
-        "the connection to the hub broke off" + _AGAIN + " ({said})",
+        "the connection to the hub broke off ({said})",
         names="NetworkError|ProtocolError|DecodingError|ConnectionError",
     ),
     Failure(
         "no answer in time",
         "network_wait",
-        "the hub did not answer in time" + _AGAIN + " ({said})",
+        "the hub did not answer in time ({said})",
         names="TimeoutException|TimeoutError|ReadTimeout|WriteTimeout|PoolTimeout",
     ),
     Failure(
         "incomplete",
         "network_wait",
-        "a file came incomplete" + _AGAIN + " ({said})",
+        "a file came incomplete ({said})",
         names="OSError",
         text="Consistency check failed",
     ),
     Failure(
         "damaged",
         "network_wait",
-        "the hub sends something else than it says it has" + _AGAIN + " ({said})",
+        "the hub sends something else than it says it has ({said})",
         names="HubDamaged",
     ),
     Failure(
         "not a hub",
         "network_wait",
         "what answers is not a hub, such as the page of a network one has to log in to: look at HF_ENDPOINT "
-        "and at the network; it is asked again later ({said})",
+        "and at the network ({said})",
         names="FileMetadataError|JSONDecodeError|UnicodeDecodeError|LocalEntryNotFoundError",
         phases=NETWORK_PHASES,
     ),
     Failure(
         "storage of the hub",
         "network_wait",
-        "the hub's storage cannot be reached" + _AGAIN + " ({said})",
+        "the hub's storage cannot be reached ({said})",
         names="RuntimeError",
         text="CAS Client Error|[Xx]et",
         phases=NETWORK_PHASES,

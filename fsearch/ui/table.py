@@ -40,7 +40,9 @@ def search_report(search: SearchView, at_least: float, width: int) -> list[Text]
     lines = [Text(search.label, "bold cyan")]
     lines += [line for level in _levels(search) for line in paragraph(level, width, style="dim")]
     if search.failed:
-        lines += paragraph(f"failed: {search.failed}", width, style="red")
+        sentence, *counts = search.failed.split("\n")
+        lines += paragraph(f"failed: {sentence}", width, style="red")
+        lines += [Text(f"    {line}", "red") for line in counts]
     elif search.begun:
         lines.append(Text())
         lines += _wide(search, width) if width >= WIDE else _narrow(search, width)
@@ -93,6 +95,8 @@ def _levels(search: SearchView) -> list[str]:
     levels = [f"{BASELINE} {', '.join(scores)}"] if scores else []
     if search.chance is not None:
         levels.append(f"chance {percent(search.chance)}")
+    if search.majority is not None:
+        levels.append(f"majority answer {percent(search.majority)}")
     lines = ["; ".join(levels)] if levels else []
     if search.noise_sd is not None and search.prune_below is not None:
         noise = f"noise of a difference: sd {search.noise_sd * 100:.2f} pp ({search.noise_seeds} seeds)"
