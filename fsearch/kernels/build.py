@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import platform
@@ -23,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from fsearch.system.scratch import locked
 
 from .compilation import Deadline, Progress, compile_library, no_space
 from .toolchain import KernelBuildError, Toolchain, find_toolchain, native_targets
@@ -139,7 +140,7 @@ def _lock(path: Path, deadline: Deadline, progress: Progress) -> Iterator[None]:
     """Hold a flock on `path`: the system releases it when its holder dies, however it dies."""
     with open(path, "a") as file:
         waited = False
-        while not _locked(file.fileno()):
+        while not locked(file.fileno()):
             if not waited:
                 progress("waiting for another build of the kernel")
                 waited = True
@@ -150,11 +151,3 @@ def _lock(path: Path, deadline: Deadline, progress: Progress) -> Iterator[None]:
                 )
             time.sleep(_POLL_S)
         yield
-
-
-def _locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -22,7 +22,7 @@ def alone(lock: Path, waiting: Callable[[], None] | None = None) -> Iterator[Non
     """Hold the file `lock` against other processes. `waiting` is called once a second until it is ours."""
     fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        while waiting is not None and not _locked(fd):
+        while waiting is not None and not locked(fd):
             waiting()
             time.sleep(_LOOK_EVERY_S)
         if waiting is None:
@@ -55,14 +55,14 @@ def _remove_if_left(folder: Path) -> None:
     with suppress(FileNotFoundError):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            if _locked(fd):
+            if locked(fd):
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(fd)
 
 
-def _locked(fd: int) -> bool:
-    """Take a lock if it is free."""
+def locked(fd: int) -> bool:
+    """Take the lock of an open file or folder if it is free; whether it is ours now."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
