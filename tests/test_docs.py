@@ -134,6 +134,7 @@ def reference() -> str:
         ("model.init", schema.Init),
         ("train", schema.Recipe),
         ("stages", schema.Stage),
+        ("stages.seeds: {first: ..., then: ...}", schema.TopUp),
         ("screen", schema.Screen),
         ("claim", schema.Claim),
         ("limits", schema.Limits),

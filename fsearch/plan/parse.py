@@ -27,6 +27,7 @@ from fsearch.plan.schema import (
     Screen,
     Stage,
     TaskOptions,
+    TopUp,
 )
 from fsearch.plan.variant import Variant
 from fsearch.plan.yaml_source import Path, PlanError, Problem, Source, read
@@ -38,6 +39,8 @@ HUB = "hf://"
 
 DEFAULT_CONFIRM_SEEDS = 5
 MIN_CONFIRM_SEEDS = 3
+TOP_UP_ALPHA = 0.05
+"""The one alpha for which the levels of a top-up are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,11 @@ class Plan:
     source: Source
     text: str
 
+    @property
+    def tops_up(self) -> bool:
+        """Whether what is undecided after the first seeds gets more: so in all its searches, or in none."""
+        return any(isinstance(entry.stages[-1].seeds, TopUp) for entry in self.entries)
+
 
 def parse(text: str, task_schemas: Mapping[str, type[BaseModel]], file: str = "plan") -> Plan:
     """The plan that `text` says; `task_schemas` gives each task's argument model by name.
@@ -94,6 +102,7 @@ def parse(text: str, task_schemas: Mapping[str, type[BaseModel]], file: str = "p
         _check_variant_names(fields.variants, ("variants",), source, problems)
         _check_stages(fields.stages, fields.screen, (), source, problems)
         _check_repeats(entries, source, problems)
+        _check_top_up(entries, fields.claim, source, problems)
     if problems or not fields:
         problems.sort(key=lambda problem: (problem.place.line, problem.place.column))
         raise PlanError(list(dict.fromkeys(problems)))
@@ -185,10 +194,10 @@ def _check_stages(
         if stage.name in names[:index]:
             complain((*at, index, "name"), f"two stages are called {stage.name!r}; give each its own name")
         if index < len(stages) - 1 and (stage.seeds or 1) != 1:
-            message = f"a screening stage has one seed, not {stage.seeds}; only the last stage confirms"
+            message = f"a screening stage has one seed, not {stage.first_seeds}; only the last stage confirms"
             complain((*at, index, "seeds"), message)
     confirm_seeds = stages[-1].seeds or DEFAULT_CONFIRM_SEEDS
-    if confirm_seeds < MIN_CONFIRM_SEEDS:
+    if isinstance(confirm_seeds, int) and confirm_seeds < MIN_CONFIRM_SEEDS:
         message = f"a verdict needs at least {MIN_CONFIRM_SEEDS} seeds, not {confirm_seeds}"
         complain((*at, len(stages) - 1, "seeds"), message)
     if screen and len(stages) == 1:
@@ -196,6 +205,24 @@ def _check_stages(
             (*path, "screen"),
             "a plan with one stage has nothing to screen: leave `screen` out or add a stage",
         )
+
+
+def _check_top_up(entries: list[Entry], claim: Claim, source: Source, problems: list[Problem]) -> None:
+    """The two levels of a top-up keep one error rate, that of a plan in which every task tops up."""
+    tops_up = [isinstance(entry.stages[-1].seeds, TopUp) for entry in entries]
+    if any(tops_up) and claim.alpha != TOP_UP_ALPHA:
+        message = (
+            f"the two levels of seeds {{first: 3, then: 5}} are those of alpha {TOP_UP_ALPHA:g}; leave alpha "
+            f"{claim.alpha:g} out, or give a number of seeds"
+        )
+        problems.append(source.problem(("claim", "alpha"), message))
+    if any(tops_up) and not all(tops_up):
+        index = tops_up.index(False)
+        message = (
+            "this task has a fixed number of seeds and another task of the plan tops up; the correction is "
+            "over all of them: give all tasks {first: 3, then: 5}, or none"
+        )
+        problems.append(source.problem(("tasks", index), message))
 
 
 def _check_repeats(entries: list[Entry], source: Source, problems: list[Problem]) -> None:

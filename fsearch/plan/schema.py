@@ -36,6 +36,20 @@ def _wait(value: Any) -> Any:
     raise ValueError(f"{value!r} is not a time to wait; write seconds, or `forever`")
 
 
+def _seeds(value: Any) -> Any:
+    if value is None or isinstance(value, TopUp):
+        return value
+    if isinstance(value, dict):
+        if value != {"first": 3, "then": 5}:
+            raise ValueError(
+                f"{value} is no top-up whose error rate is known; write {{first: 3, then: 5}}, or a number"
+            )
+        return TopUp()
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+        raise ValueError(f"{value!r} is not a number of seeds from 1 to 1000; 5 is usual")
+    return value
+
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Threshold = Annotated[float, Field(lt=0.5)]
 """A difference of scores, as a fraction: 0.01 is one percentage point."""
@@ -107,6 +121,15 @@ class Recipe(Strict):
         return self
 
 
+class TopUp(Strict):
+    """Confirmation in two looks: seeds for all, and more for what is undecided after them."""
+
+    first: Literal[3] = 3
+    """Seeds of every promoted variant, tested at level 0.02."""
+    then: Literal[5] = 5
+    """Seeds of what is undecided by then, tested at level 0.035: together 5 % (alpha is 0.05)."""
+
+
 class Stage(Strict):
     """Steps, equal for baseline and variants; screening stages have one seed, the last confirms."""
 
@@ -114,8 +137,18 @@ class Stage(Strict):
     """Label in tables."""
     steps: int = Field(ge=1, le=10_000_000)
     """Optimizer steps."""
-    seeds: int | None = Field(default=None, ge=1, le=1000)
-    """Fresh seeds of a confirming stage; 5 if not given."""
+    seeds: Annotated[int | TopUp | None, BeforeValidator(_seeds)] = None
+    """Fresh seeds of a confirming stage, or {first: 3, then: 5}; 5 if not given."""
+
+    @property
+    def first_seeds(self) -> int:
+        """Seeds that every confirmed variant gets."""
+        return self.seeds.first if isinstance(self.seeds, TopUp) else self.seeds or 1
+
+    @property
+    def most_seeds(self) -> int:
+        """The same with a top-up, where there may be one."""
+        return self.seeds.then if isinstance(self.seeds, TopUp) else self.seeds or 1
 
 
 class Screen(Strict):

@@ -113,9 +113,9 @@ class Variant(BaseModel):
 
 _NAME = re.compile(r"(?P<gate>scalar|head|inputgate)_l(?P<layer>\d{1,4})(?P<rest>(_[a-z0-9]+)*)$")
 _SUFFIXES: dict[str, dict[str, Any]] = {
-    "norm_detach": {},
-    "nonorm_detach": {"norm": False},
-    "norm_node": {"detach": False},
+    "norm_detach": {"norm": True, "detach": True},
+    "nonorm_detach": {"norm": False, "detach": True},
+    "norm_node": {"norm": True, "detach": False},
     "nodetach": {"detach": False, "alpha_lr": 5e-4},
     "sched_cos": {"schedule": "cosine"},
     "trainable": {"alpha_lr": 5e-4},
@@ -131,7 +131,7 @@ def parse_name(name: str) -> Variant:
     """The variant that a bare name stands for, e.g. `scalar_l8_sched_cos`.
 
     Raises:
-        ValueError: the name is not of the grammar; says what is.
+        ValueError: the name is not of the grammar, or says two things of one field; says what is meant.
     """
     match = _NAME.match(name)
     if not match:
@@ -139,18 +139,26 @@ def parse_name(name: str) -> Variant:
     fields: dict[str, Any] = {"name": name, "layer_start": int(match["layer"])}
     fields["gate"] = {"scalar": "scalar", "head": "head", "inputgate": "input"}[match["gate"]]
     rest = match["rest"]
+    said_by: dict[str, str] = {}
     while rest:
         suffix = next((s for s in _SUFFIXES if rest == f"_{s}" or rest.startswith(f"_{s}_")), None)
         if suffix:
-            fields.update(_SUFFIXES[suffix])
-            rest = rest[len(suffix) + 1 :]
-        elif minus := re.match(r"_a(\d{1,3})(?=_|$)", rest):
-            fields["alpha"] = -float(minus[1])
-            rest = rest[minus.end() :]
+            says = _SUFFIXES[suffix]
+        elif minus := re.match(r"_(a(\d{1,3}))(?=_|$)", rest):
+            suffix, says = minus[1], {"alpha": -float(minus[2])}
         else:
             raise ValueError(
                 f"the end {rest!r} of the variant name {name!r} is not known; a name is {GRAMMAR}"
             )
+        for field, value in says.items():
+            if fields.get(field, value) != value:
+                raise ValueError(
+                    f"the variant name {name!r} says two things of {field}, with _{said_by[field]} and with "
+                    f"_{suffix}; keep one of them"
+                )
+            said_by[field] = suffix
+        fields.update(says)
+        rest = rest[len(suffix) + 1 :]
     return Variant(**fields)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from fsearch.plan import Search, Variant
 from fsearch.search.rows import Attempt, AttemptSpec
-from fsearch.search.screening import Decision, d_acc
+from fsearch.search.screening import Decision, Tie, d_acc, tied
 from fsearch.search.statistics import OperatingCard
 
 Exit = Literal["noop", "pruned", "not_promoted", "failed"]
@@ -82,6 +82,12 @@ class Pair:
     def difference(self) -> float:
         return d_acc(self.row, self.baseline)
 
+    @property
+    def d_loss(self) -> float | None:
+        """Loss of the variant minus that of its matched baseline; None where one has none."""
+        one, other = self.row.loss, self.baseline.loss
+        return None if one is None or other is None else one - other
+
 
 @dataclass(slots=True)
 class VariantBoard:
@@ -121,6 +127,7 @@ class Board:
 
     search: Search
     fingerprint: str = ""
+    top_up: frozenset[str] = frozenset()  # variants that the first look has left undecided
     micro_batch: int | None = None
     baselines: dict[tuple[str, int], Attempt] = field(default_factory=dict)  # (stage, seed)
     noise_scores: list[float] = field(default_factory=list)
@@ -131,6 +138,15 @@ class Board:
     outage: Outage | None = None  # the same, where it is for want of a network
     finished: bool = False
     asked: list[str] = field(default_factory=list)  # ids that the walk has asked for, in order
+
+    @property
+    def ties(self) -> list[Tie]:
+        """The scores that several rows of one stage and seed share to the digit, with different losses."""
+        rows: dict[tuple[str, int], list[Attempt]] = {place: [row] for place, row in self.baselines.items()}
+        for entry in self.variants:
+            for row in (*(one.row for one in entry.screens), *(pair.row for pair in entry.pairs)):
+                rows.setdefault((row.spec.stage, row.spec.seed), []).append(row)
+        return [tie for (stage, seed), some in rows.items() for tie in tied(stage, seed, some)]
 
     @property
     def promoted(self) -> list[VariantBoard]:

@@ -68,7 +68,7 @@ class Course:
             spared += self.baselines
         attempts: int | None = -len(spared)
         steps: int | None = -sum(spec.steps for spec in spared)
-        if new or midway:
+        if new or midway or (gone and self._tops_up):
             attempts = steps = None
             if self._confirmation is not None and not midway:
                 seeds, length = self._confirmation
@@ -82,6 +82,12 @@ class Course:
             lost=tuple(name for name in gone if name in self.better),
             unknown=(*new, *midway),
         )
+
+    @property
+    def _tops_up(self) -> bool:
+        """Whether who else is promoted decides how many seeds a variant gets."""
+        last = self.planned.stages[-1] if self.planned is not None else None
+        return last is not None and last.most_seeds > last.first_seeds
 
     @property
     def _n_screens(self) -> int:
@@ -99,9 +105,11 @@ class Course:
 
     @property
     def _confirmation(self) -> tuple[int, int] | None:
-        """Seeds and steps of one variant's confirmation: the plan's, else those that ran; None if unknown."""
+        """Seeds and steps of one variant's confirmation: the plan's, else those that ran; None if unknown,
+        as it is with a top-up."""
         if self.planned is not None:
-            return self.planned.stages[-1].seeds or 0, self.planned.stages[-1].steps
+            last = self.planned.stages[-1]
+            return None if self._tops_up else (last.first_seeds, last.steps)
         return (len(self.baselines), self.baselines[0].steps) if self.baselines else None
 
 

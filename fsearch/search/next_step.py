@@ -6,14 +6,15 @@ function.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from fsearch.plan import Plan, Search, expand
 from fsearch.search.ahead import build_step, inspection_step, preparation_step
-from fsearch.search.board import Board, Note, Record, Run, Step, Wait
+from fsearch.search.board import Board, Note, Record, Run, Step, VariantBoard, Wait
 from fsearch.search.rows import DataFact, Facts, ModelFact
 from fsearch.search.specs import search_data_key
-from fsearch.search.verdict import Verdict, verdicts
+from fsearch.search.verdict import FIRST_LEVEL, Verdict, second_look, undecided, verdicts
 from fsearch.search.walk import walk
 
 
@@ -41,32 +42,52 @@ def next_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | N
     """The next step of a plan.
 
     `now_s` is the asking daemon's monotonic clock in seconds. Searches come in the plan's order;
-    one that has to wait lets the next go first.
+    one that has to wait lets the next go first. Top-ups come when all searches have their first seeds.
     """
     if not facts.backend:
         return build_step(plan, facts, record, now_s)
-    boards: list[Board] = []
-    waits: list[Wait] = []
-    for search in expand(plan, facts.models):
-        board, step = _board(plan, search, facts, record, now_s)
-        if isinstance(step, Run | Note):
-            return step
-        boards.append(board)
-        if isinstance(step, Wait):
-            waits.append(step)
-    if waits:
-        return min(waits, key=lambda wait: (wait.until_s is None, wait.until_s or 0.0))
-    return Done(_standing(plan, boards))
+    boards, step = _first_step(_boards(plan, facts, record, now_s, {}))
+    if step is not None:
+        return step
+    if top_ups := _top_ups(plan, boards):
+        boards, step = _first_step(_boards(plan, facts, record, now_s, top_ups))
+    return step or Done(_standing(plan, boards, top_ups))
 
 
 def standing_of(plan: Plan, facts: Facts, record: Record) -> Standing:
     """Where a plan stands now, for people to read."""
-    searches = expand(plan, facts.models)
-    return _standing(plan, [_board(plan, search, facts, record, 0.0)[0] for search in searches])
+    boards = [board for board, _ in _boards(plan, facts, record, 0.0, {})]
+    if top_ups := _top_ups(plan, boards):
+        boards = [board for board, _ in _boards(plan, facts, record, 0.0, top_ups)]
+    return _standing(plan, boards, top_ups)
+
+
+TopUps = Mapping[int, frozenset[str]]
+"""The variants that get further seeds, by the index of their search."""
+
+
+def _boards(
+    plan: Plan, facts: Facts, record: Record, now_s: float, top_ups: TopUps
+) -> Iterator[tuple[Board, Step | None]]:
+    for search in expand(plan, facts.models):
+        yield _board(plan, search, facts, record, now_s, top_ups.get(search.index, frozenset()))
+
+
+def _first_step(found: Iterable[tuple[Board, Step | None]]) -> tuple[list[Board], Step | None]:
+    """The boards as far as something runs, and what runs; else all, and the wait that is over first."""
+    boards: list[Board] = []
+    waits: list[Wait] = []
+    for board, step in found:
+        boards.append(board)
+        if isinstance(step, Run | Note):
+            return boards, step
+        if isinstance(step, Wait):
+            waits.append(step)
+    return boards, min(waits, key=lambda wait: (wait.until_s is None, wait.until_s or 0.0), default=None)
 
 
 def _board(
-    plan: Plan, search: Search, facts: Facts, record: Record, now_s: float
+    plan: Plan, search: Search, facts: Facts, record: Record, now_s: float, top_up: frozenset[str]
 ) -> tuple[Board, Step | None]:
     """The board under the current fingerprint, unless the search has ended under an older one."""
 
@@ -79,6 +100,7 @@ def _board(
             limits=plan.limits,
             daemon=facts.daemon,
             now_s=now_s,
+            top_up=top_up,
         )
 
     if search.n_layer is None:
@@ -103,27 +125,74 @@ def _board(
     return preparation_step(plan, search, facts, record, now_s)
 
 
-def _standing(plan: Plan, boards: list[Board]) -> Standing:
-    """Verdicts of the promoted variants that have their seeds, corrected over all promoted ones."""
-    provisional = not all(board.finished for board in boards)
-    tested = [
-        (board.search.index, entry)
+def _confirmed(boards: Iterable[Board]) -> list[tuple[Board, VariantBoard]]:
+    """The promoted variants that have their first seeds."""
+    return [
+        (board, entry)
         for board in boards
         for entry in board.promoted
-        if entry.exit is None and len(entry.pairs) == board.search.stages[-1].seeds
+        if len(entry.pairs) >= board.search.stages[-1].first_seeds
     ]
-    differences = [[pair.difference for pair in entry.pairs] for _, entry in tested]
-    found = verdicts(
-        differences,
+
+
+def _first_look(plan: Plan, boards: list[Board], *, provisional: bool) -> list[Verdict]:
+    """Verdicts from the first seeds of all confirmed variants, corrected over all promoted ones."""
+    return verdicts(
+        [_first_differences(board, entry) for board, entry in _confirmed(boards)],
         plan.claim.at_least,
-        plan.claim.alpha,
-        promoted=sum(len(board.promoted) for board in boards),
+        FIRST_LEVEL if plan.tops_up else plan.claim.alpha,
+        promoted=_promoted(boards),
         provisional=provisional,
     )
+
+
+def _first_differences(board: Board, entry: VariantBoard) -> list[float]:
+    return [pair.difference for pair in entry.pairs[: board.search.stages[-1].first_seeds]]
+
+
+def _promoted(boards: list[Board]) -> int:
+    return sum(len(board.promoted) for board in boards)
+
+
+def _top_ups(plan: Plan, boards: list[Board]) -> TopUps:
+    """Who gets further seeds: nobody before the last search of the plan has its first ones."""
+    found: dict[int, frozenset[str]] = {}
+    if plan.tops_up and all(board.finished for board in boards):
+        again = undecided(_first_look(plan, boards, provisional=True))
+        for (board, entry), more in zip(_confirmed(boards), again, strict=True):
+            if more:
+                names = found.get(board.search.index, frozenset())
+                found[board.search.index] = names | {entry.variant.name}
+    return found
+
+
+def _standing(plan: Plan, boards: list[Board], top_ups: TopUps) -> Standing:
+    """Verdicts of the promoted variants that have their seeds, corrected over all promoted ones."""
+    finished = all(board.finished for board in boards)
+    confirmed = _confirmed(boards)
+    found: list[Verdict] | list[Verdict | None]
+    found = _first_look(plan, boards, provisional=not finished and not top_ups)
+    if top_ups:
+        found = second_look(
+            found,
+            [_first_differences(board, entry) for board, entry in confirmed],
+            [_all_differences(board, entry) for board, entry in confirmed],
+            plan.claim.at_least,
+            promoted=_promoted(boards),
+            provisional=not finished,
+        )
     by_name = {
-        (index, entry.variant.name): verdict for (index, entry), verdict in zip(tested, found, strict=True)
+        (board.search.index, entry.variant.name): verdict
+        for (board, entry), verdict in zip(confirmed, found, strict=True)
+        if verdict is not None
     }
     return Standing(plan, tuple(boards), by_name)
+
+
+def _all_differences(board: Board, entry: VariantBoard) -> list[float] | None:
+    """None before a top-up is complete, and where it failed."""
+    whole = entry.exit is None and len(entry.pairs) == board.search.stages[-1].most_seeds
+    return [pair.difference for pair in entry.pairs] if whole else None
 
 
 def facts_as_recorded(data: dict[str, DataFact], models: dict[str, ModelFact], record: Record) -> Facts:

@@ -104,6 +104,17 @@ class DataFact:
     chance: float | None = None  # score of guessing
     majority: float | None = None  # score of always giving the most frequent answer
     origins: tuple[dict[str, str], ...] = ()  # what was read: name, revision, commit, sha256 of each
+    documents: dict[str, list[int]] = field(default_factory=dict)  # of each example of the two halves
+
+    def documents_of(self, half: Half) -> list[int]:
+        """A number for what each example of a half was made from; empty where that is not known."""
+        names = ("screen", "confirm") if half == "all" else (half,)
+        return [number for name in names for number in self.documents.get(name, ())]
+
+    def examples_in(self, half: Half) -> int:
+        """How many examples a half has."""
+        sizes = {"screen": self.n_val_screen, "confirm": self.n_val_confirm}
+        return sizes.get(half) or sum(sizes.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

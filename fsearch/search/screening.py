@@ -6,6 +6,8 @@ comparison across stages, batches, seeds, data or fingerprints cannot be written
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from fsearch.search.rows import Attempt
@@ -48,6 +50,29 @@ def d_acc(variant: Attempt, baseline: Attempt) -> float:
     if variant.score is None or baseline.score is None:
         raise Unmatched(f"{variant.spec.variant} or its baseline has no score")
     return variant.score - baseline.score
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Rows of one stage and seed with one score and different losses: what is scored tells them not apart."""
+
+    stage: str
+    seed: int
+    score: float
+    variants: tuple[str, ...]  # the baseline among them, if it is
+
+
+def tied(stage: str, seed: int, rows: Iterable[Attempt]) -> list[Tie]:
+    """The ties among rows that belong to one comparison. Equal losses too are no tie but a replay."""
+    by_score: dict[float, list[Attempt]] = {}
+    for row in rows:
+        if row.score is not None:
+            by_score.setdefault(row.score, []).append(row)
+    return [
+        Tie(stage, seed, score, tuple(row.spec.variant for row in some))
+        for score, some in by_score.items()
+        if len({row.loss for row in some}) > 1
+    ]
 
 
 def decide(difference: float, prune_below: float) -> Decision:

@@ -16,7 +16,13 @@ CURVE_POINTS = 8
 
 
 def confirm_seeds(stage: Stage) -> range:
-    return range(1, (stage.seeds or 0) + 1)
+    """The fresh seeds on which every promoted variant is confirmed."""
+    return range(1, stage.first_seeds + 1)
+
+
+def top_up_seeds(stage: Stage) -> range:
+    """The further seeds of what is undecided after those; none without a top-up."""
+    return range(stage.first_seeds + 1, stage.most_seeds + 1)
 
 
 def noise_floor_seeds(search: Search) -> range:

@@ -23,6 +23,7 @@ from fsearch.search.specs import (
     noop_spec,
     probe_spec,
     stage_spec,
+    top_up_seeds,
 )
 from fsearch.search.statistics import noise_sd, operating_card
 
@@ -47,9 +48,13 @@ def walk(
     limits: Limits,
     daemon: str,
     now_s: float,
+    top_up: frozenset[str] = frozenset(),
 ) -> tuple[Board, Step | None]:
-    """The board of a search under one fingerprint, and its next step; None when it has ended."""
-    board = Board(search, fingerprint)
+    """The board of a search under one fingerprint, and its next step; None when it has ended.
+
+    `top_up` names the variants that the first look at the whole plan has left undecided.
+    """
+    board = Board(search, fingerprint, top_up=top_up)
     walker = _Walker(board, record, claim, limits, daemon, now_s)
     try:
         walker.whole_search()
@@ -153,11 +158,15 @@ class _Walker:
 
     def _confirm(self, stage: Stage) -> None:
         """Fresh seeds, each with its own baseline, shared by all promoted variants."""
-        if not self.board.promoted:
-            return
-        for seed in confirm_seeds(stage):
+        promoted = self.board.promoted
+        self._compare(stage, confirm_seeds(stage), promoted)
+        undecided = [entry for entry in promoted if entry.variant.name in self.board.top_up]
+        self._compare(stage, top_up_seeds(stage), undecided)
+
+    def _compare(self, stage: Stage, seeds: range, entries: list[VariantBoard]) -> None:
+        for seed in seeds if entries else ():
             baseline = self._baseline(stage, seed)
-            for entry in self.board.promoted:
+            for entry in entries:
                 if entry.exit is None:
                     row = self._train(stage, entry, seed, baseline)
                     if row is not None:

@@ -61,9 +61,20 @@ def run(job: Job, channel: Channel) -> None:
             "max_tokens": meta.max_tokens,
             "chance": meta.chance,
             "majority": meta.majority,
+            "documents": _documents(data),
         },
         origins=[origin.model_dump() for origin in meta.origins],
     )
+
+
+def _documents(data: prepared.Prepared) -> dict[str, list[int]]:
+    """A number for the document of each validation example, by half; equal numbers, one document."""
+    numbers: dict[int, int] = {}
+    halves: tuple[prepared.SplitName, ...] = ("screen", "confirm")
+    return {
+        half: [numbers.setdefault(int(one), len(numbers)) for one in data.split(half).document]
+        for half in halves
+    }
 
 
 if __name__ == "__main__":

@@ -11,22 +11,27 @@ from fsearch.ui.state import looking, shown
 from fsearch.ui.view import PlanView, Snapshot
 
 
-def views_of(name: str | None, state: Path) -> tuple[list[PlanView], list[PlanRecord]]:
+def views_of(
+    name: str | None, state: Path, *, examples: bool = False
+) -> tuple[list[PlanView], list[PlanRecord]]:
     """The views of the plan `name`, or of all, in the order in which they were first asked; and all records.
+
+    `examples`: also what single examples say of each confirmed variant, which takes a moment.
 
     Raises UserError where there is nothing to show.
     """
     with looking(state) as reader:
         snapshot = Snapshot.of(reader)
         records = reader.plans()
-    if name is not None:
-        plan = chosen(name, records)
-        if not snapshot.has(plan):
-            nothing = f"Nothing of the plan {plan.name!r} is recorded in {shown(state)}."
-            raise UserError(f"{nothing} `fsearch run {name}` begins it.")
-        return [snapshot.view(plan)], records
-    plans = [known for record in records if (known := recorded(record)) is not None]
-    if not plans:
-        nothing = f"No plan is recorded in {shown(state)}."
-        raise UserError(f"{nothing} `fsearch run plans/demo.yaml` begins one.", STATE)
-    return [snapshot.view(known) for known in plans], records
+        scores_of = reader.example_scores if examples else None
+        if name is not None:
+            plan = chosen(name, records)
+            if not snapshot.has(plan):
+                nothing = f"Nothing of the plan {plan.name!r} is recorded in {shown(state)}."
+                raise UserError(f"{nothing} `fsearch run {name}` begins it.")
+            return [snapshot.view(plan, scores_of)], records
+        plans = [known for record in records if (known := recorded(record)) is not None]
+        if not plans:
+            nothing = f"No plan is recorded in {shown(state)}."
+            raise UserError(f"{nothing} `fsearch run plans/demo.yaml` begins one.", STATE)
+        return [snapshot.view(known, scores_of) for known in plans], records

@@ -6,22 +6,28 @@ With --data it also prepares the data of every search, into the cache that a run
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from fsearch.daemon import record_path
 from fsearch.plan import Plan, Search, expand, sort_out
-from fsearch.search.rows import ModelFact
+from fsearch.search.noise import known_noise
+from fsearch.search.rows import Attempt, ModelFact
+from fsearch.search.statistics import operating_card
 from fsearch.ui import data_view
 from fsearch.ui.counts import at_most, trained_variants
-from fsearch.ui.errors import BUSY, FAILED, OK
+from fsearch.ui.errors import BUSY, FAILED, OK, UserError
 from fsearch.ui.inspection import inspected
 from fsearch.ui.layout import columns, console, paragraph, put
 from fsearch.ui.plans import PlanFile, is_address, lacks_checkpoint, read_available
 from fsearch.ui.preparation import known_pins, make_folders, prepare, wanted, watching
-from fsearch.ui.state import folder
-from fsearch.ui.words import NOT_INSPECTED, margin, points
+from fsearch.ui.state import folder, looking
+from fsearch.ui.words import NOT_INSPECTED, card_warnings, margin, points
+from fsearch.ui.words import operating_card as card_words
 
 
 def answer(options: argparse.Namespace) -> int:
@@ -29,8 +35,18 @@ def answer(options: argparse.Namespace) -> int:
     file = read_available(options.plan)
     model = None if lacks_checkpoint(file.plan) else inspected(file.plan)
     screen = console()
-    put(screen, lines(file, model, screen.width))
-    return _show_data(file, folder(options.state), screen) if options.data else OK
+    state = folder(options.state)
+    put(screen, lines(file, model, _recorded(state), screen.width))
+    return _show_data(file, state, screen) if options.data else OK
+
+
+def _recorded(state: Path) -> list[Attempt]:
+    """The rows of the record, for what they tell of the noise; none without one that can be read."""
+    if not record_path(state).exists():
+        return []
+    with suppress(UserError), looking(state) as reader:  # a plan is right or wrong whatever the record is
+        return reader.attempts()
+    return []
 
 
 def _show_data(file: PlanFile, state: Path, screen: Console) -> int:
@@ -51,10 +67,10 @@ def _show_data(file: PlanFile, state: Path, screen: Console) -> int:
     return BUSY if all(outcome == "network_wait" for outcome in missing) else FAILED
 
 
-def lines(file: PlanFile, model: ModelFact | None, width: int) -> list[Text]:
-    """The plan's searches, each with its attempts and what would not be trained.
+def lines(file: PlanFile, model: ModelFact | None, recorded: Sequence[Attempt], width: int) -> list[Text]:
+    """The plan's searches, each with its attempts, its screen's errors and what would not be trained.
 
-    `model` is the plan's checkpoint, where it has one that is here.
+    `model` is the plan's checkpoint, where it has one that is here; `recorded` are rows of earlier runs.
     """
     plan = file.plan
     searches = expand(plan, {} if model is None else {model.key: model})
@@ -72,7 +88,7 @@ def lines(file: PlanFile, model: ModelFact | None, width: int) -> list[Text]:
         width,
     )
     for search in searches:
-        result += [Text(), *_search(plan, search, width)]
+        result += [Text(), *_search(plan, search, recorded, width)]
     return result
 
 
@@ -94,13 +110,14 @@ def _model_words(checkpoint: str, model: ModelFact | None) -> str:
     )
 
 
-def _search(plan: Plan, search: Search, width: int) -> list[Text]:
+def _search(plan: Plan, search: Search, recorded: Sequence[Attempt], width: int) -> list[Text]:
     sizes = at_most(search)
     result = [Text.assemble((search.label, "bold cyan"), (f"   at most {sum(sizes)} attempts", "dim"))]
     rows: list[list[Text | str]] = []
     for stage, size in zip(search.stages, sizes, strict=True):
         rows.append([stage.name, f"{stage.steps} steps", f"at most {size}", _stage_words(search, stage.name)])
     result += columns(rows, "<>><")
+    result += _card(plan, search, recorded, width)
     trained = trained_variants(search)
     result += paragraph(f"{len(trained)} variants to train: {', '.join(trained) or 'none'}", width)
     if search.n_layer is None:
@@ -115,10 +132,29 @@ def _search(plan: Plan, search: Search, width: int) -> list[Text]:
     return result
 
 
+def _card(plan: Plan, search: Search, recorded: Sequence[Attempt], width: int) -> list[Text]:
+    """How the screen errs, from what is recorded of the noise."""
+    if search.screen is None:
+        return []
+    noise = known_noise(search, recorded)
+    if noise is None:
+        floor = search.screen.noise_floor_seeds
+        how = "the noise floor will tell" if floor else "noise_floor_seeds would tell"
+        return paragraph(f"operating card: the noise is not known yet; {how}", width, style="dim")
+    card = operating_card(search.screen.prune_below, plan.claim.at_least, noise.sd)
+    of = "this search" if noise.own else "earlier searches of this task"
+    origin = f"noise sd {noise.sd * 100:.2f} pp, {noise.runs} runs of {of}"
+    result = paragraph(f"operating card: {card_words(card)} ({origin})", width)
+    for warning in card_warnings(card):
+        result += paragraph(f"warning: {warning}", width, style="yellow")
+    return result
+
+
 def _stage_words(search: Search, name: str) -> str:
     last = search.stages[-1]
     if name == last.name:
-        return f"{last.seeds} fresh seeds, each with its own baseline"
+        more = f", {last.most_seeds} where undecided" if last.most_seeds > last.first_seeds else ""
+        return f"{last.first_seeds} fresh seeds{more}, each with its own baseline"
     assert search.screen is not None
     words = f"prune below {points(search.screen.prune_below)} pp"
     if name == search.stages[0].name and search.screen.noise_floor_seeds:

@@ -75,11 +75,21 @@ def _expected(board: Board) -> list[int]:
     reach = []
     for number in range(len(search.stages)):
         reach.append(sum(len(entry.screens) > number or entry.exit is None for entry in counted))
+    if board.top_up:
+        return _topping_up(board, reach)
     if any(entry.promoted for entry in counted):
         reach[-1] = sum(entry.promoted for entry in counted)
     elif search.screen is not None:
         reach[-1] = sum(entry.exit is None for entry in counted)
     return _stages(search, reach)
+
+
+def _topping_up(board: Board, variants: list[int]) -> list[int]:
+    """Attempts of each stage once it is known which variants get further seeds."""
+    stage = board.search.stages[-1]
+    sizes = _stages(board.search, variants)[:-1]
+    first = stage.first_seeds * (len(board.promoted) + 1)
+    return [*sizes, first + (stage.most_seeds - stage.first_seeds) * (len(board.top_up) + 1)]
 
 
 def _stages(search: Search, variants: list[int]) -> list[int]:
@@ -93,5 +103,5 @@ def _stages(search: Search, variants: list[int]) -> list[int]:
         reaching = variants[number]
         if search.screen and search.screen.promote_at_most is not None:
             reaching = min(reaching, search.screen.promote_at_most)
-        sizes.append((stage.seeds or 0) * (reaching + 1) if reaching else 0)
+        sizes.append(stage.most_seeds * (reaching + 1) if reaching else 0)
     return sizes

@@ -18,13 +18,13 @@ from fsearch.ui.state import folder
 from fsearch.ui.table import overview, plan_report
 from fsearch.ui.view import PlanView
 
-SCHEMA = 1
+SCHEMA = 2
 """Of the JSON; raised when a key changes its meaning or goes."""
 
 
 def answer(options: argparse.Namespace) -> int:
     """Print the report of one plan, or of all plans of the record."""
-    views, _ = views_of(options.plan, folder(options.state))
+    views, _ = views_of(options.plan, folder(options.state), examples=True)
     if options.json:
         print(json.dumps(as_json(views), indent=2))
         return OK
@@ -44,8 +44,9 @@ def as_json(views: Sequence[PlanView]) -> dict[str, Any]:
     for view in views:
         searches = [asdict(search) for search in view.searches]
         failures = [_failure(row) for row in view.failures]
-        rest = {"superseded": view.superseded, "searches": searches, "failures": failures}
-        names = ("id", "name", "path", "at_least", "alpha", "finished", "promoted")
+        found = [asdict(task) for task in view.regimes]
+        rest = {"superseded": view.superseded, "searches": searches, "regimes": found, "failures": failures}
+        names = ("id", "name", "path", "at_least", "alpha", "finished", "promoted", "tops_up")
         plans.append({**{name: getattr(view, name) for name in names}, **rest})
     return {"schema": SCHEMA, "plans": plans}
 

@@ -24,6 +24,7 @@ from fsearch.search.specs import (
     prepare_spec,
     search_key,
     stage_spec,
+    top_up_seeds,
 )
 
 
@@ -139,6 +140,7 @@ def _seeds(board: Board, stage: Stage) -> Iterator[int]:
     if board.search.screen is not None:
         yield SCREEN_SEED
     yield from confirm_seeds(board.search.stages[-1])
+    yield from top_up_seeds(board.search.stages[-1])
     if stage is board.search.stages[0]:
         yield from noise_floor_seeds(board.search)
 

@@ -74,7 +74,7 @@ def _show_end(
 ) -> None:
     with looking(state) as reader:
         snapshot = Snapshot.of(reader)
-    views = [snapshot.view(file.plan) for file in files]
+        views = [snapshot.view(file.plan, reader.example_scores) for file in files]
     where = f" --state {shlex.quote(options.state)}" if options.state else ""
     names = " ".join(shlex.quote(name) for name in options.plans)
     if code == STOPPED:

@@ -17,7 +17,18 @@ from fsearch.ui.layout import bar, columns, cut, paragraph, pulled_apart, worded
 from fsearch.ui.moment import Moment
 from fsearch.ui.state import shown
 from fsearch.ui.view import PlanView, SearchView
-from fsearch.ui.words import NOT_INSPECTED, age, duration, interval, percent, points, since, verdict
+from fsearch.ui.words import (
+    NOT_INSPECTED,
+    age,
+    duration,
+    interval,
+    operating_card,
+    percent,
+    points,
+    since,
+    verdict,
+    warnings,
+)
 
 _STEP = re.compile(r"step (\d+) of (\d+)")
 MOST_EVENTS = 4
@@ -101,11 +112,16 @@ def _board(moment: Moment, view: PlanView, width: int, room: int | None) -> list
         if at == open_at and not view.finished:
             line.stylize("bold")
     if room is None:
-        pairs = zip(briefs, searches, strict=True)
-        return [line for brief, search in pairs for line in (brief, *_variants(moment, search, width))]
-    inner = _variants(moment, searches[open_at], width)
+        return [
+            line
+            for brief, search in zip(briefs, searches, strict=True)
+            for line in (brief, *_variants(moment, search, width), *_notes(search, width))
+        ]
+    inner, notes = _variants(moment, searches[open_at], width), _notes(searches[open_at], width)
     before, after = briefs[:open_at], briefs[open_at + 1 :]
     free = room - 1 - len(inner) - len(before) - len(after)
+    if free >= len(notes):  # else `fsearch report` has them
+        inner, free = inner + notes, free - len(notes)
     if free < 0:
         # Not all fit: lines that say how many are hidden take room too.
         free = room - 1 - len(inner) - bool(before) - bool(after)
@@ -173,6 +189,16 @@ def _variants(moment: Moment, search: SearchView, width: int) -> list[Text]:
             ]
         )
     return [cut(line, width) for line in columns(rows, "<>>><", indent=4)]
+
+
+def _notes(search: SearchView, width: int) -> list[Text]:
+    """What is to be minded in a search, and how its screen errs."""
+    lines: list[Text] = []
+    for warning in warnings(search) if search.begun else ():
+        lines += paragraph(f"warning: {warning}", width, indent=4, style="yellow")
+    if search.card is not None:
+        lines += paragraph(operating_card(search.card), width, indent=4, style="dim")
+    return lines
 
 
 def _more(number: int, what: str) -> Text:

@@ -23,7 +23,7 @@ from fsearch.ui.moment import Moment, as_json, moment_of, nothing_yet
 from fsearch.ui.screen import screen
 from fsearch.ui.state import folder, looking
 
-SCHEMA = 1
+SCHEMA = 2
 """Of the JSON; raised when a key changes its meaning or goes."""
 
 REFRESH_S = 1.0

@@ -11,10 +11,23 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from fsearch.plan import BASELINE
+from fsearch.search.verdict import FIRST_LEVEL, SECOND_LEVEL
 from fsearch.ui.layout import WIDE, columns, paragraph, pulled_apart, worded
+from fsearch.ui.regime_table import regime_table
 from fsearch.ui.rows import Row
 from fsearch.ui.view import PlanView, SearchView, VariantView
-from fsearch.ui.words import claim, interval, margin, p_value, percent, points, verdict
+from fsearch.ui.words import (
+    bounds,
+    claim,
+    interval,
+    margin,
+    operating_card,
+    p_value,
+    percent,
+    points,
+    verdict,
+    warnings,
+)
 
 
 def plan_report(view: PlanView, width: int) -> list[Text]:
@@ -30,6 +43,9 @@ def plan_report(view: PlanView, width: int) -> list[Text]:
     )
     for search in view.searches:
         lines += [Text(), *search_report(search, view.at_least, width)]
+    for found in view.regimes:
+        if table := regime_table(found, width):
+            lines += [Text(), *table]
     lines += _failures(view, width)
     lines += _footnotes(view, width)
     return lines
@@ -39,13 +55,15 @@ def search_report(search: SearchView, at_least: float, width: int) -> list[Text]
     """One search: heading, levels, variants, claim."""
     lines = [Text(search.label, "bold cyan")]
     lines += [line for level in _levels(search) for line in paragraph(level, width, style="dim")]
+    for warning in warnings(search):
+        lines += paragraph(f"warning: {warning}", width, style="yellow")
     if search.failed:
         sentence, *counts = search.failed.split("\n")
         lines += paragraph(f"failed: {sentence}", width, style="red")
         lines += [Text(f"    {line}", "red") for line in counts]
     elif search.begun:
         lines.append(Text())
-        lines += _wide(search, width) if width >= WIDE else _narrow(search, width)
+        lines += _wide(search, at_least, width) if width >= WIDE else _narrow(search, at_least, width)
         lines += _metrics(search, width)
     lines.append(Text())
     lines += paragraph(claim(search, at_least), width)
@@ -98,19 +116,28 @@ def _levels(search: SearchView) -> list[str]:
     if search.majority is not None:
         levels.append(f"majority answer {percent(search.majority)}")
     lines = ["; ".join(levels)] if levels else []
+    last = search.stages[-1]
+    if last.baseline_scores and search.examples is not None:
+        of = f"{search.examples} examples" + (" (confirm half)" if search.half == "confirm" else "")
+        lines.append(
+            f"{last.name}: {last.steps} steps of batch {search.batch or search.micro_batch}, scored on {of}"
+        )
     if search.noise_sd is not None and search.prune_below is not None:
         noise = f"noise of a difference: sd {search.noise_sd * 100:.2f} pp ({search.noise_seeds} seeds)"
-        if search.false_keep is not None:
-            noise += f"; a useless variant passes: {percent(search.false_keep)}"
+        if search.card is not None:
+            noise += f"; {operating_card(search.card)}"
         lines.append(noise)
+    elif search.screened and search.begun:
+        lines.append("noise and operating card: not known, as there is no noise floor (noise_floor_seeds)")
     return lines
 
 
-def _wide(search: SearchView, width: int) -> list[Text]:
+def _wide(search: SearchView, at_least: float, width: int) -> list[Text]:
     screens = [stage.name for stage in search.stages[:-1]]
     last = search.stages[-1].name
     head = ["variant", *(cell for name in screens for cell in (name, "")), last, "95 % interval", "seeds"]
-    rows: list[list[Text | str]] = [[Text(cell, "dim") for cell in [*head, "p", "drafts", "verdict"]]]
+    head += ["p(>0)", f"p(>={margin(at_least)})", "drafts", "verdict"]
+    rows: list[list[Text | str]] = [[Text(cell, "dim") for cell in head]]
     for variant in search.variants:
         row: list[Text | str] = [variant.name]
         for at in range(len(screens)):
@@ -121,15 +148,21 @@ def _wide(search: SearchView, width: int) -> list[Text]:
                 row += ["", ""]
         if variant.differences and not variant.same_as:
             row += [points(variant.mean), interval(variant), str(len(variant.differences))]
-            row += [p_value(variant.p_at_least), points(variant.drafts_delta)]
+            row += [p_value(variant.p_better), p_value(variant.p_at_least), points(variant.drafts_delta)]
         else:
-            row += [""] * 5
+            row += [""] * 6
         rows.append([*row, worded(verdict(variant))])
-    table = columns(rows, "<" + "><" * len(screens) + ">>>>><")
-    return [line for at, row in enumerate(table) for line in (row, *_why(search, at - 1, width))]
+    table = columns(rows, "<" + "><" * len(screens) + ">>>>>><")
+    lines = []
+    for at, line in enumerate(table):
+        lines.append(line)
+        if at:
+            lines += _beside(search.variants[at - 1], width)
+            lines += _why(search, at - 1, width)
+    return lines
 
 
-def _narrow(search: SearchView, width: int) -> list[Text]:
+def _narrow(search: SearchView, at_least: float, width: int) -> list[Text]:
     screens = [stage.name for stage in search.stages[:-1]]
     head = ["variant", *(cell for name in screens for cell in (name, ""))]
     rows: list[list[Text | str]] = [[Text(cell, "dim") for cell in [*head, "verdict"]]]
@@ -147,6 +180,9 @@ def _narrow(search: SearchView, width: int) -> list[Text]:
         lines.append(line)
         if at and (confirmed := _confirmed(search, search.variants[at - 1])):
             lines.append(Text(f"      {confirmed}"))
+            lines += _p_values(search.variants[at - 1], at_least, width)
+        if at:
+            lines += _beside(search.variants[at - 1], width)
         lines += _why(search, at - 1, width)
     return lines
 
@@ -160,11 +196,35 @@ def _confirmed(search: SearchView, variant: VariantView) -> str:
     if variant.low is not None:
         parts.append(interval(variant))
     parts.append(f"{seeds} seed{'s' if seeds > 1 else ''}")
-    if variant.p_at_least is not None:
-        parts.append(f"p {p_value(variant.p_at_least)}")
     if variant.drafts_delta is not None:
         parts.append(f"drafts {points(variant.drafts_delta)}")
     return "  ".join(parts)
+
+
+def _p_values(variant: VariantView, at_least: float, width: int) -> list[Text]:
+    if variant.p_better is None:
+        return []
+    better, by_margin = p_value(variant.p_better), p_value(variant.p_at_least)
+    return paragraph(f"p(>0) {better}; p(>={margin(at_least)}) {by_margin}", width, indent=6)
+
+
+def _beside(variant: VariantView, width: int) -> list[Text]:
+    """What stands beside the interval over seeds: loss, and what other questions would change."""
+    if variant.same_as:
+        return []
+    parts = []
+    if loss := variant.loss:
+        parts.append(f"loss {loss.mean:+.3f} [{loss.low:+.3f}, {loss.high:+.3f}]")
+    if found := variant.examples:
+        parts.append(f"questions {bounds(found.low, found.high)}")
+        if found.mcnemar:
+            parts.append(f"McNemar p {' '.join(p_value(test.p) for test in found.mcnemar)}")
+    lines = paragraph("; ".join(parts), width, indent=6, style="dim") if parts else []
+    if variant.loss and variant.loss.disagrees:
+        better, worse = ("accuracy", "loss") if (variant.mean or 0) > 0 else ("loss", "accuracy")
+        note = f"warning: its {better} is better and its {worse} worse, both beyond the noise"
+        lines += paragraph(note, width, indent=6, style="yellow")
+    return lines
 
 
 def _why(search: SearchView, index: int, width: int) -> list[Text]:
@@ -207,14 +267,36 @@ def _seed(row: Row) -> str:
     return f"seed {row.attempt.spec.seed}" if row.attempt.spec.role in ("screen", "confirm") else ""
 
 
+def _notes_on_tests(view: PlanView) -> list[str]:
+    levels = f"{FIRST_LEVEL:g} after the first seeds and {SECOND_LEVEL:g} after a top-up"
+    against = levels if view.tops_up else f"{view.alpha:g}"
+    notes = [
+        "The interval is a paired t over seeds, two-sided 95 %, of one variant alone. p(>0) and "
+        f"p(>={margin(view.at_least)}) are one-sided and corrected (Holm) over all promoted variants of the "
+        f"plan ({view.promoted}); a verdict holds them against {against}. So a claim can stand beside an "
+        "interval that just reaches over zero: the interval is for both directions, the claim for one."
+    ]
+    confirmed = [variant for search in view.searches for variant in search.variants if variant.differences]
+    if any(variant.loss for variant in confirmed):
+        notes.append(
+            "loss: the variant's minus the baseline's, nats a token, with its interval over seeds; less is "
+            "better."
+        )
+    if any(variant.examples for variant in confirmed):
+        exact = any(variant.examples and variant.examples.mcnemar for variant in confirmed)
+        mcnemar = "; McNemar's exact test, seed by seed" if exact else ""
+        notes.append(
+            "questions: 95 % interval of the same mean over other questions, for these very checkpoints "
+            f"(bootstrap of whole source documents{mcnemar}). It says whether more questions would change "
+            "the finding, not whether another training would."
+        )
+    return notes
+
+
 def _footnotes(view: PlanView, width: int) -> list[Text]:
     notes = []
     if any(variant.differences for search in view.searches for variant in search.variants):
-        notes.append(
-            "The interval is a paired t over seeds, two-sided, of one variant alone. p is one-sided: "
-            f"that of a gain above {margin(view.at_least)}, corrected (Holm) over all promoted variants of "
-            f"the plan ({view.promoted})."
-        )
+        notes += _notes_on_tests(view)
         notes.append(
             "drafts: the variant's last stage minus the baseline's first, as the drafts reported it; "
             "it is not a matched comparison."

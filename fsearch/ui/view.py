@@ -13,13 +13,17 @@ from typing import Any
 
 from fsearch.plan import Plan, expand
 from fsearch.search.board import Board, Outage, Pair, Record, VariantBoard
+from fsearch.search.examples import ExampleEffect
 from fsearch.search.next_step import Standing, facts_as_recorded, standing_of
-from fsearch.search.rows import Attempt, DataFact, ModelFact
+from fsearch.search.regimes import TaskRegimes, regimes
+from fsearch.search.rows import Attempt, DataFact, Half, ModelFact
+from fsearch.search.screening import Tie
 from fsearch.search.specs import search_data_key, search_key
-from fsearch.search.statistics import paired_t
+from fsearch.search.statistics import OperatingCard, PairedT, paired_t
 from fsearch.search.walk import unmerged
 from fsearch.store import Reader
 from fsearch.ui.counts import Count, count
+from fsearch.ui.example_effects import ScoresOf, effect_of
 from fsearch.ui.rows import Row, rows_of
 
 
@@ -44,6 +48,16 @@ class MetricView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossView:
+    """The matched differences of loss over the confirmation seeds, in nats a token; less is better."""
+
+    mean: float
+    low: float  # two-sided 95 % interval, paired t
+    high: float
+    disagrees: bool  # with the accuracy, both beyond their noise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VariantView:
     """A variant's way through one search."""
 
@@ -52,12 +66,17 @@ class VariantView:
     screens: tuple[ScreenView, ...]
     differences: tuple[float, ...]  # d_acc of each confirmation seed, matched
     metrics: dict[str, MetricView]  # by name
-    seeds_wanted: int  # confirmation seeds of the plan
+    seeds_wanted: int  # confirmation seeds of the plan, as many as this variant gets
     mean: float | None
     low: float | None  # two-sided 95 % interval of the mean; None under two seeds
     high: float | None
     p_at_least: float | None  # corrected, of "the gain is above the plan's margin"
     p_better: float | None  # corrected, of "the gain is above zero"
+    p_at_least_alone: float | None  # the same of this variant alone, uncorrected
+    p_better_alone: float | None
+    level: float | None  # that the corrected ones were held against
+    loss: LossView | None
+    examples: ExampleEffect | None  # over examples, for these checkpoints; only in a report
     verdict: str | None  # a verdict's word, or how it left earlier; None while it is open
     provisional: bool
     seeds_needed: int | None  # where inconclusive
@@ -103,8 +122,11 @@ class SearchView:
     noise_sd: float | None  # of a difference of two baselines
     noise_seeds: int
     prune_below: float | None
-    false_keep: float | None  # share of useless variants that pass the screen at this noise
-    false_prune: float | None  # share of variants worth the margin that it loses
+    card: OperatingCard | None  # how the screen errs at this threshold and noise, where that is known
+    below_noise: bool  # whether the threshold is under a quarter of the noise
+    ties: tuple[Tie, ...]
+    half: Half  # of the validation examples that the confirmation scores
+    examples: int | None  # in that half
     variants: tuple[VariantView, ...]
     count: Count
     superseded: int  # rows kept from other code, data or machine
@@ -121,7 +143,9 @@ class PlanView:
     alpha: float
     finished: bool
     promoted: int  # variants that the correction is over
+    tops_up: bool  # whether what is undecided after the first seeds gets more
     searches: tuple[SearchView, ...]
+    regimes: tuple[TaskRegimes, ...]  # where effects hold, by task
     rows: tuple[Row, ...]
 
     @property
@@ -151,8 +175,8 @@ class Snapshot:
         keys = {search_key(search) for search in expand(plan, self.facts.models)}
         return any(row.spec.plan == plan.id or row.spec.search_key in keys for row in self.attempts)
 
-    def view(self, plan: Plan) -> PlanView:
-        """The plan as this moment's record has it."""
+    def view(self, plan: Plan, scores_of: ScoresOf | None = None) -> PlanView:
+        """The plan as this moment's record has it; with `scores_of` also what single examples say."""
         standing = standing_of(plan, self.facts, self.record)
         rows = rows_of(standing, self.facts, self.attempts)
         return PlanView(
@@ -163,17 +187,22 @@ class Snapshot:
             alpha=plan.claim.alpha,
             finished=standing.finished,
             promoted=sum(len(board.promoted) for board in standing.boards),
+            tops_up=plan.tops_up,
             searches=tuple(
-                self._search(standing, board, [row for row in rows if row.search_index == index])
+                self._search(standing, board, [row for row in rows if row.search_index == index], scores_of)
                 for index, board in enumerate(standing.boards)
             ),
+            regimes=tuple(regimes(standing.boards)),
             rows=tuple(rows),
         )
 
-    def _search(self, standing: Standing, board: Board, rows: list[Row]) -> SearchView:
+    def _search(
+        self, standing: Standing, board: Board, rows: list[Row], scores_of: ScoresOf | None
+    ) -> SearchView:
         search = board.search
         data = self.facts.data.get(search_data_key(search))
         counted = count(board, rows)
+        half: Half = "confirm" if search.screen else "all"
         return SearchView(
             label=search.label,
             task=search.task,
@@ -186,7 +215,7 @@ class Snapshot:
                 StageView(
                     name=stage.name,
                     steps=stage.steps,
-                    seeds=stage.seeds or 1,
+                    seeds=stage.most_seeds,
                     baseline_scores={
                         str(seed): row.score
                         for (name, seed), row in board.baselines.items()
@@ -205,9 +234,14 @@ class Snapshot:
             noise_sd=board.noise_sd,
             noise_seeds=len(board.noise_scores),
             prune_below=search.screen.prune_below if search.screen else None,
-            false_keep=board.card.false_keep if board.card else None,
-            false_prune=board.card.false_prune if board.card else None,
-            variants=tuple(_variant(standing, board, entry.variant.name) for entry in _entries(board)),
+            card=board.card,
+            below_noise=board.card is not None and board.card.below_noise,
+            ties=tuple(board.ties),
+            half=half,
+            examples=data.examples_in(half) if data else None,
+            variants=tuple(
+                _variant(standing, board, entry.variant.name, data, scores_of) for entry in _entries(board)
+            ),
             count=counted,
             superseded=sum(row.superseded for row in rows),
         )
@@ -217,12 +251,15 @@ def _entries(board: Board) -> list[VariantBoard]:
     return board.variants or [VariantBoard(variant) for variant in board.search.variants]
 
 
-def _variant(standing: Standing, board: Board, name: str) -> VariantView:
+def _variant(
+    standing: Standing, board: Board, name: str, data: DataFact | None, scores_of: ScoresOf | None
+) -> VariantView:
     own = unmerged(_entries(board), name)
     differences = [pair.difference for pair in own.pairs]
     verdict = standing.verdicts.get((board.search.index, own.variant.name))
     paired = paired_t(differences) if len(differences) > 1 else None
     mean = paired.mean if paired else (differences[0] if differences else None)
+    stage = board.search.stages[-1]
     return VariantView(
         name=name,
         same_as=None if own.variant.name == name else own.variant.name,
@@ -238,18 +275,33 @@ def _variant(standing: Standing, board: Board, name: str) -> VariantView:
         ),
         differences=tuple(differences),
         metrics=_metrics(own.pairs),
-        seeds_wanted=board.search.stages[-1].seeds or 0,
+        seeds_wanted=stage.most_seeds if own.variant.name in board.top_up else stage.first_seeds,
         mean=mean,
         low=paired.low if paired else None,
         high=paired.high if paired else None,
         p_at_least=verdict.p_at_least if verdict else None,
         p_better=verdict.p_better if verdict else None,
+        p_at_least_alone=verdict.paired.p_greater(standing.plan.claim.at_least) if verdict else None,
+        p_better_alone=verdict.paired.p_greater() if verdict else None,
+        level=verdict.level if verdict else None,
+        loss=_loss(own.pairs, paired),
+        examples=effect_of(own.pairs, data, scores_of) if scores_of else None,
         verdict=verdict.word if verdict else own.exit,
         provisional=verdict.provisional if verdict else False,
         seeds_needed=verdict.seeds_needed if verdict else None,
         reason=own.reason,
         drafts_delta=own.drafts_delta,
     )
+
+
+def _loss(pairs: Sequence[Pair], accuracy: PairedT | None) -> LossView | None:
+    differences = [pair.d_loss for pair in pairs if pair.d_loss is not None]
+    if accuracy is None or len(differences) < len(pairs):
+        return None
+    loss = paired_t(differences)
+    better = accuracy.low > 0 and loss.low > 0
+    worse = accuracy.high < 0 and loss.high < 0
+    return LossView(mean=loss.mean, low=loss.low, high=loss.high, disagrees=better or worse)
 
 
 def _metrics(pairs: Sequence[Pair]) -> dict[str, MetricView]:

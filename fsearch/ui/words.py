@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from fsearch.plan import BASELINE
+from fsearch.search.screening import Tie
+from fsearch.search.statistics import OperatingCard
 from fsearch.ui.view import SearchView, VariantView
+
+MUCH_LOST = 0.2
+"""Share of useful variants that a screen may lose without a warning."""
 
 NOT_INSPECTED = "the checkpoint is not inspected yet"
 
@@ -38,9 +43,56 @@ def p_value(p: float | None) -> str:
 
 def interval(variant: VariantView, digits: int = 2) -> str:
     """The 95 % interval of the mean: `[+57.10, +63.30]`."""
-    if variant.low is None or variant.high is None:
+    return bounds(variant.low, variant.high, digits)
+
+
+def bounds(low: float | None, high: float | None, digits: int = 2) -> str:
+    """Two ends of an interval in percentage points; nothing where they are not known."""
+    if low is None or high is None:
         return ""
-    return f"[{points(variant.low, digits)}, {points(variant.high, digits)}]"
+    return f"[{points(low, digits)}, {points(high, digits)}]"
+
+
+def operating_card(card: OperatingCard) -> str:
+    """How a screen errs: `at 1 pp a useless variant passes in 0.3 %, one worth 5 pp is lost in 0.0 %`."""
+    return (
+        f"at {margin(card.prune_below)} a useless variant passes in {percent(card.false_keep)}, "
+        f"one worth {margin(card.at_least)} is lost in {percent(card.false_prune)}"
+    )
+
+
+def card_warnings(card: OperatingCard) -> list[str]:
+    """What to say of a screen that is hardly one."""
+    noise = f"{card.sd * 100:.2f} pp"
+    found = []
+    if card.sd == 0.0:
+        found.append(
+            "the baselines score the same to the digit on every seed: the noise is not known from them"
+        )
+    if card.below_noise:
+        found.append(
+            f"the threshold of {margin(card.prune_below)} is below a quarter of the noise ({noise}): about "
+            "half of the useless variants pass"
+        )
+    if card.false_prune > MUCH_LOST:
+        found.append(
+            f"at this noise ({noise}) the screen loses {percent(card.false_prune)} of the variants worth "
+            f"{margin(card.at_least)}: more validation examples, or a lower threshold, lose fewer"
+        )
+    return found
+
+
+def tie(one: Tie) -> str:
+    """A score that several rows share to the digit."""
+    return (
+        f"{names(one.variants)} have one score to the digit ({percent(one.score)}, {one.stage} seed "
+        f"{one.seed}) with different losses: the score does not tell them apart"
+    )
+
+
+def warnings(search: SearchView) -> list[str]:
+    """What to mind in a search's screen and scores, if anything."""
+    return [*(card_warnings(search.card) if search.card else ()), *map(tie, search.ties)]
 
 
 def duration(seconds: float) -> str:
@@ -109,8 +161,9 @@ def claim(search: SearchView, at_least: float) -> str:
         said.append(f"{_each(found, 'differs', 'differ')} from {BASELINE} by less than {gain}.")
     for variant in search.variants:
         if variant.verdict == "inconclusive" and variant.same_as is None:
-            seeds = f"about {variant.seeds_needed} seeds"
-            said.append(f"{variant.name} is undecided; telling would take {seeds}.")
+            more = (variant.seeds_needed or 0) > len(variant.differences)
+            needed = f"; telling {gain} from nothing would take about {variant.seeds_needed} seeds"
+            said.append(f"{variant.name} is undecided{needed if more else ''}.")
     if said:
         provisional = any(variant.provisional for variant in search.variants)
         note = " Provisional until the plan's last search has its seeds." if provisional else ""

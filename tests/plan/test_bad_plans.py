@@ -22,8 +22,8 @@ class Bad:
     field: str = ""
 
 
-def whole(text: str, line: int, says: str) -> Bad:
-    return Bad(text, line, says)
+def whole(text: str, line: int, says: str, field: str = "") -> Bad:
+    return Bad(text, line, says, field)
 
 
 def bad(old: str, new: str, line: int, says: str, field: str = "") -> Bad:
@@ -34,6 +34,8 @@ LAUGHS = "\n".join(
     ["a0: &a0 [ha, ha]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}, *a{i - 1}]" for i in range(1, 30)]
 )
 ENTRY = "  - {task: infill, batch: 32, n_masks: 8}\n"
+
+ONLY = "{name: only, steps: 9, seeds: 5}"
 
 BAD = {
     # what a plan is written in
@@ -161,6 +163,27 @@ BAD = {
     "two seeds": bad("seeds: 5", "seeds: 2", 7, "at least 3 seeds, not 2", "stages[2].seeds"),
     "screening stage with seeds": bad(
         "steps: 180", "steps: 180, seeds: 3", 6, "has one seed, not 3; only the last stage", "stages[1].seeds"
+    ),
+    "an unknown top-up": bad(
+        "seeds: 5",
+        "seeds: {first: 3, then: 7}",
+        7,
+        "write {first: 3, then: 5}, or a number",
+        "stages[2].seeds",
+    ),
+    "half a top-up": bad("seeds: 5", "seeds: {first: 3}", 7, "no top-up whose error rate", "stages[2].seeds"),
+    "no number of seeds": bad("seeds: 5", "seeds: 2.5", 7, "2.5 is not a number of seeds", "stages[2].seeds"),
+    "a top-up at another alpha": whole(
+        edit("alpha: 0.05", "alpha: 0.01", edit("seeds: 5", "seeds: {first: 3, then: 5}")),
+        9,
+        "leave alpha 0.01 out, or give a number",
+        "claim.alpha",
+    ),
+    "a top-up of one task": whole(
+        edit("n_masks: 8", f"n_masks: 8, stages: [{ONLY}]", edit("seeds: 5", "seeds: {first: 3, then: 5}")),
+        14,
+        "give all tasks {first: 3, then: 5}, or none",
+        "tasks[1]",
     ),
     "one stage with a screen": bad(
         "  - {name: quick, steps: 180}\n", "", 7, "leave `screen` out or add a stage", "screen"

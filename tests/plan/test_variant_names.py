@@ -102,6 +102,28 @@ def test_a_name_outside_the_grammar_is_refused(name: str) -> None:
         parse_name(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "suffixes"),
+    [
+        ("scalar_l8_a2_a3", "alpha", ("_a2", "_a3")),
+        ("scalar_l8_a3_sched_cos_a2", "alpha", ("_a3", "_a2")),
+        ("scalar_l8_norm_detach_nodetach", "detach", ("_norm_detach", "_nodetach")),
+        ("head_l8_nonorm_detach_norm_node", "norm", ("_nonorm_detach", "_norm_node")),
+    ],
+)
+def test_a_name_that_says_two_things_is_refused(name: str, field: str, suffixes: tuple[str, str]) -> None:
+    """The last suffix does not win: the sentence names the field and both."""
+    one, other = suffixes
+    with pytest.raises(ValueError, match=f"two things of {field}, with {one} and with {other}; keep one"):
+        parse_name(name)
+
+
+@pytest.mark.parametrize("name", ["scalar_l8_nodetach_trainable", "scalar_l8_norm_node_nodetach"])
+def test_suffixes_that_say_the_same_may_stand_together(name: str) -> None:
+    """As they do in names of the drafts."""
+    assert parse_name(name).alpha_lr == 5e-4
+
+
 def test_a_refused_name_shows_the_grammar() -> None:
     """The message says which names there are and how to write anything else."""
     with pytest.raises(PlanError) as caught:

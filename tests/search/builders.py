@@ -94,6 +94,8 @@ class Answer:
     reason: str = ""
     pattern: str = ""
     screen_score: float | None = None
+    loss: float | None = None
+    weights: str = ""  # hash of the weights at the end
 
 
 OK = Answer()
@@ -220,6 +222,8 @@ class World:
                 pattern=answer.pattern,
                 score=answer.score,
                 screen_score=answer.screen_score,
+                loss=answer.loss,
+                weights_sha256=answer.weights,
                 fingerprint=fingerprint,
                 daemon=f"d{self.daemon}",
                 ended_monotonic_s=self.now_s,

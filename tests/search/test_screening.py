@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fsearch.search.board import Board, Note, Run, VariantBoard
-from fsearch.search.screening import decide, promote
+from fsearch.search.screening import Tie, decide, promote
 from fsearch.search.walk import unmerged
 
 from .builders import QUICK, TWINS, Answer, World, plan_of, scores, trained, words
@@ -47,6 +47,37 @@ def test_an_exact_tie_is_pruned_and_flagged(prune_below: float) -> None:
     assert entry.exit == "pruned" and entry.screens[0].tie
     assert "tie" in entry.reason
     assert trained(world) == [("quick", "no_fs", 0), ("quick", "scalar_l1", 0)]
+
+
+def with_losses(table: dict[tuple[str, str, int], tuple[float, float]]) -> World:
+    """Scores and losses by (stage, variant, seed); one half and 1 where nothing is said."""
+
+    def answer(spec: Any, number: int) -> Answer:
+        score, loss = table.get((spec.stage, spec.variant, spec.seed), (0.5, 1.0))
+        return Answer(score=score, loss=loss)
+
+    return World(plan_of(variants=THREE), answer)
+
+
+def test_scores_that_tie_although_the_losses_differ_are_told() -> None:
+    """Within one stage and seed alone, the baseline among them or not; equal losses too are no tie."""
+    table = {
+        ("quick", "scalar_l1", 0): (0.5, 0.9),
+        ("quick", "head_l1", 0): (0.75, 0.8),
+        ("quick", "scalar_l2", 0): (0.75, 0.7),
+        ("medium", "no_fs", 1): (0.25, 1.0),
+        ("medium", "head_l1", 1): (0.25, 1.0),
+        ("medium", "scalar_l2", 1): (0.125, 1.0),
+        ("medium", "no_fs", 2): (0.75, 0.5),
+        ("medium", "head_l1", 2): (0.625, 0.5),
+        ("medium", "scalar_l2", 2): (0.625, 0.6),
+    }
+    ties = with_losses(table).run().boards[0].ties
+    assert ties == [
+        Tie("quick", 0, 0.5, ("no_fs", "scalar_l1")),
+        Tie("quick", 0, 0.75, ("head_l1", "scalar_l2")),
+        Tie("medium", 2, 0.625, ("head_l1", "scalar_l2")),
+    ]
 
 
 def test_a_pruned_variant_goes_no_further_at_once() -> None:

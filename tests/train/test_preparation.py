@@ -57,8 +57,22 @@ def test_prepared_data_is_reported_as_it_lies_there(tmp_path: Path) -> None:
         "max_tokens": 34,
         "chance": 0.125,
         "majority": meta.majority,
+        "documents": first["data"]["documents"],
     }
     assert first["origins"] == [], "drawn examples come from nowhere"
+
+
+def test_documents_are_told_apart_by_number(tmp_path: Path) -> None:
+    """One number for each document, running over both halves, as the prepared data have them."""
+    result = run_cold("prepare", prepare_job(tmp_path / "cache", n_train=100, n_val=60), tmp_path)
+    data = prepared.load(Path(result["data"]["path"]))
+    numbers = result["data"]["documents"]
+    hashes = {half: data.split(half).document.tolist() for half in ("screen", "confirm")}
+    by_number: dict[int, int] = {}
+    for half in ("screen", "confirm"):
+        for number, document in zip(numbers[half], hashes[half], strict=True):
+            assert by_number.setdefault(number, document) == document
+    assert len(set(by_number.values())) == len(by_number)
 
 
 def test_too_few_examples_is_a_result(tmp_path: Path) -> None:

@@ -196,12 +196,12 @@ def test_plan_that_never_ran(whole: Path, tmp_path: Path) -> None:
 def test_json_for_scripts(whole: Path, live: Path) -> None:
     """The JSON twins parse, have a schema, and count as the view does."""
     report = json.loads(fsearch("report", "--json", "--state", whole, cwd=whole.parent).stdout)
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     plan = report["plans"][0]
     assert (plan["id"], plan["finished"], plan["promoted"]) == (the_plan().id, True, 5)
     assert len(plan["failures"]) == 4
     status = json.loads(fsearch("status", "--json", "--state", live, cwd=live.parent).stdout)
-    assert status["schema"] == 1
+    assert status["schema"] == 2
     assert status["life"] == "running"
     assert [row["variant"] for row in status["running"]] == ["raw_strong_l2"]
     assert status["count"]["running"] == 1
