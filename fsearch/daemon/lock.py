@@ -6,11 +6,12 @@ it, for the message to the one who has to wait.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+from fsearch.system.scratch import locked
 
 
 class LockHeld(Exception):
@@ -30,12 +31,10 @@ class DeviceLock:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"fsearch-{device}.lock"
         self._fd = _open_shared(self.path)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locked(self._fd):
             held_by = _holder(self._fd)
             os.close(self._fd)
-            raise LockHeld(f"the {device} of this machine is in use by {held_by}") from None
+            raise LockHeld(f"the {device} of this machine is in use by {held_by}")
         try:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, json.dumps(holder).encode(), 0)

@@ -4,11 +4,12 @@ from fsearch.plan.availability import not_available
 from fsearch.plan.expand import Search, expand
 from fsearch.plan.parse import HUB, Entry, Plan, parse
 from fsearch.plan.schema import Claim, Largest, Limits, Screen, Stage
-from fsearch.plan.variant import BASELINE, Variant, canonical, noop_reason, sort_out
+from fsearch.plan.variant import BASELINE, BASELINE_FORM, Variant, canonical, noop_reason, sort_out
 from fsearch.plan.yaml_source import PlanError, Problem
 
 __all__ = [
     "BASELINE",
+    "BASELINE_FORM",
     "HUB",
     "Claim",
     "Entry",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -174,6 +174,10 @@ def schedule_multiplier(variant: Variant, layer: int, n_layer: int) -> float:
     return variant.schedule_min + (variant.schedule_max - variant.schedule_min) * p
 
 
+BASELINE_FORM: Mapping[str, Any] = {"gate": "none", "stream": 0}
+"""The canonical form of the baseline, in every model."""
+
+
 def canonical(variant: Variant | None, n_layer: int) -> dict[str, Any]:
     """The canonical form in a model of `n_layer` layers; None is the baseline.
 
@@ -182,7 +186,7 @@ def canonical(variant: Variant | None, n_layer: int) -> dict[str, Any]:
     only some gates have stands in their forms only: an input gate that learns nothing is a scalar gate.
     """
     if variant is None:
-        return {"gate": "none", "stream": 0}
+        return dict(BASELINE_FORM)
     layers: dict[str, float] = {}
     if variant.gate != "none":
         for layer in range(max(1, variant.layer_start), n_layer):

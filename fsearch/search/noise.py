@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fsearch.plan import Search, canonical
+from fsearch.plan import BASELINE_FORM, Search
 from fsearch.search.rows import Attempt
 from fsearch.search.specs import search_key
 from fsearch.search.statistics import noise_sd
@@ -34,7 +34,7 @@ def known_noise(search: Search, attempts: Iterable[Attempt]) -> Noise | None:
             row.outcome == "completed"
             and row.score is not None
             and spec.role == "screen"
-            and spec.form == canonical(None, 1)
+            and spec.form == BASELINE_FORM
             and (spec.task, spec.arguments, spec.model) == (search.task, search.arguments, search.model)
             and spec.steps == search.stages[0].steps
         )

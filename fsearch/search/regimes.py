@@ -16,7 +16,7 @@ from fsearch.plan import Search, Variant
 from fsearch.search.board import Board, Pair, VariantBoard
 from fsearch.search.ids import digest
 from fsearch.search.rows import Attempt
-from fsearch.search.screening import MATCHED
+from fsearch.search.screening import comparable
 from fsearch.search.specs import SCREEN_SEED
 from fsearch.search.statistics import paired_t
 
@@ -248,9 +248,9 @@ def _score(row: Attempt) -> float:
 
 def _alike(row: Attempt, rival: Attempt) -> bool:
     """Whether nothing but variant and learning rate tells two rows apart."""
-    one, other = ({name: getattr(each.spec, name) for name in MATCHED} for each in (row, rival))
+    one, other = comparable(row), comparable(rival)
     one["recipe"], other["recipe"] = ({**each["recipe"], "lr": None} for each in (one, other))
-    return one == other and row.fingerprint == rival.fingerprint
+    return one == other
 
 
 def _place(search: Search) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fsearch.plan import BASELINE_FORM
 from fsearch.search.ids import digest
 from fsearch.search.rows import Attempt, AttemptSpec
-from fsearch.search.screening import MATCHED, Decision, d_acc, decide
+from fsearch.search.screening import Decision, comparable, d_acc, decide
 from fsearch.search.specs import SCREEN_SEED
 
-BASELINE_FORM = {"gate": "none", "stream": 0}
 NO_SEED = -1
 """The seed of a row that names none; such rows match each other and no others."""
 
@@ -158,12 +158,10 @@ def _quick_baselines(baselines: Iterable[Recorded]) -> dict[str, Recorded]:
 
 
 def _matched_key(attempt: Attempt) -> str:
-    spec = {name: getattr(attempt.spec, name) for name in MATCHED}
-    return digest({**spec, "fingerprint": attempt.fingerprint})
+    return digest(comparable(attempt))
 
 
 def _quick_key(row: Recorded) -> str:
     """What a medium row and its quick baseline share; ours share no seed."""
     apart = ("role", "steps", "halves") if row.drafts else ("role", "steps", "halves", "seed")
-    spec = {name: getattr(row.attempt.spec, name) for name in MATCHED if name not in apart}
-    return digest({**spec, "fingerprint": row.attempt.fingerprint})
+    return digest({name: value for name, value in comparable(row.attempt).items() if name not in apart})

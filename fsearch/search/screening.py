@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from fsearch.plan import BASELINE_FORM
 from fsearch.search.rows import Attempt
 
 Decision = Literal["keep", "prune"]
@@ -29,6 +30,11 @@ MATCHED = (
 )
 
 
+def comparable(attempt: Attempt) -> dict[str, Any]:
+    """By name, all that must be equal in two rows that are compared."""
+    return {**{name: getattr(attempt.spec, name) for name in MATCHED}, "fingerprint": attempt.fingerprint}
+
+
 class Unmatched(ValueError):
     """Two rows that may not be compared, with the fields in which they differ."""
 
@@ -39,12 +45,10 @@ def d_acc(variant: Attempt, baseline: Attempt) -> float:
     Raises:
         Unmatched: the rows differ in something that must be equal, or one has no score.
     """
-    if baseline.spec.form != {"gate": "none", "stream": 0}:
+    if baseline.spec.form != BASELINE_FORM:
         raise Unmatched(f"{baseline.spec.variant} is not a baseline")
-    differing = [name for name in MATCHED if getattr(variant.spec, name) != getattr(baseline.spec, name)]
-    if variant.fingerprint != baseline.fingerprint:
-        differing.append("fingerprint")
-    if differing:
+    wanted = comparable(baseline)
+    if differing := [name for name, value in comparable(variant).items() if value != wanted[name]]:
         pair = f"{variant.spec.variant} and {baseline.spec.variant}"
         raise Unmatched(f"{pair} differ in {', '.join(differing)}: they may not be compared")
     if variant.score is None or baseline.score is None:

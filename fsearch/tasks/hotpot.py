@@ -35,6 +35,7 @@ from fsearch.tasks.task import document_hash
 from fsearch.tasks.text import Draft, Part, TextArguments, TextTask, one_line, words
 
 REPO, CONFIG = "hotpotqa/hotpot_qa", "distractor"
+REVISION = "1908d6afbbead072334abe2965f91bd2709910ab"
 COLUMNS = ("question", "answer", "context.title", "context.sentences", "supporting_facts.title")
 
 N_DISTRACTORS = 9
@@ -49,7 +50,7 @@ class HotpotArguments(TextArguments):
     source: Literal["hub", "squad_distractor"] = "hub"
     """HotpotQA at the hub, or SQuAD questions among ten paragraphs, of what `fsearch data fetch` made."""
 
-    revision: str = Field("1908d6afbbead072334abe2965f91bd2709910ab", min_length=1)
+    revision: str = Field(REVISION, min_length=1)
     """Commit of the data set, or a branch that is pinned to its commit the first time it is read."""
 
     n_train: int = Field(2048, ge=1, le=10_000_000)

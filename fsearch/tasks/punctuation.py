@@ -22,11 +22,22 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fsearch.system.files import sha256_file
+from fsearch.tasks import hotpot, squad
 from fsearch.tasks.sieve import Rejected, SplitName
 from fsearch.tasks.sources import DataRefused, Origin, Row, Rows, Sources
 from fsearch.tasks.table import part_of, with_columns
 from fsearch.tasks.task import Answered, BoolArray
-from fsearch.tasks.text import NOTES, Draft, Note, NotedArguments, Part, TextTask, one_line, words
+from fsearch.tasks.text import (
+    NOTES,
+    Draft,
+    Note,
+    NotedArguments,
+    Part,
+    TextTask,
+    notes_between,
+    one_line,
+    words,
+)
 
 MARKS = {
     ".": "period",
@@ -46,8 +57,8 @@ MARKS = {
 """The marks that are taken away, with their names in metrics."""
 
 DATA_SETS = {
-    "hotpot_qa": ("hotpotqa/hotpot_qa", "distractor", "1908d6afbbead072334abe2965f91bd2709910ab"),
-    "squad": ("rajpurkar/squad", "plain_text", "7b6d24c440a36b6815f21b70d25016731768db1f"),
+    "hotpot_qa": (hotpot.REPO, hotpot.CONFIG, hotpot.REVISION),
+    "squad": (squad.REPO, squad.CONFIG, squad.REVISION),
     "wikitext": ("Salesforce/wikitext", "wikitext-2-raw-v1", "b08601e04326c79dfdd32d625aee71d232d685c3"),
 }
 """Data set, configuration and known commit, by source."""
@@ -101,12 +112,9 @@ class PunctuationArguments(NotedArguments):
     def _lines_can_be_had(self) -> PunctuationArguments:
         if self.min_chars > self.max_chars:
             raise ValueError(f"min_chars is {self.min_chars}, above max_chars, which is {self.max_chars}")
-        if self.order == "q_first" and not self.fill_notes_to_max:
-            raise ValueError(
-                "without notes, q_first and q_after are the same prompt; add fill_notes_to_max: true, "
-                "or leave order out"
-            )
         return self
+
+    _orders_differ = model_validator(mode="after")(notes_between)
 
 
 @dataclass(frozen=True, slots=True)

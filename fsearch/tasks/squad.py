@@ -29,6 +29,7 @@ from fsearch.tasks.text import NOTES, Draft, Note, NotedArguments, Part, TextTas
 from fsearch.tokenizer import Tokenizer
 
 REPO, CONFIG = "rajpurkar/squad", "plain_text"
+REVISION = "7b6d24c440a36b6815f21b70d25016731768db1f"
 COLUMNS = ("title", "context", "question", "answers.text", "answers.answer_start")
 
 
@@ -41,7 +42,7 @@ class SquadArguments(NotedArguments):
     source: Literal["hub", "offline"] = "hub"
     """The data set at the hub, or the table that `fsearch data fetch` made."""
 
-    revision: str = Field("7b6d24c440a36b6815f21b70d25016731768db1f", min_length=1)
+    revision: str = Field(REVISION, min_length=1)
     """Commit of the data set, or a branch that is pinned to its commit the first time it is read."""
 
     n_train: int = Field(2048, ge=1, le=10_000_000)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -82,6 +82,27 @@ class NotedArguments(TextArguments):
 
     note_pool_size: int = Field(2048, ge=1, le=1_000_000)
     """Rows of the same split that notes are drawn from."""
+
+
+class _Ordered(Protocol):
+    order: Literal["q_first", "q_after"]
+    fill_notes_to_max: bool
+
+
+N = TypeVar("N", bound=_Ordered)
+
+
+def notes_between(arguments: N) -> N:
+    """For tasks whose orders differ by where the notes stand: refuses two orders without any notes.
+
+    A validator of the whole arguments.
+    """
+    if arguments.order == "q_first" and not arguments.fill_notes_to_max:
+        raise ValueError(
+            "without notes, q_first and q_after are the same prompt; add fill_notes_to_max: true, "
+            "or leave order out"
+        )
+    return arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +226,7 @@ class TextTask(Task[T]):
                 parts[place] = parts[place][:kept]
         if room < 0:
             return Rejected("prompt longer than max_prompt_tokens")
-        if getattr(arguments, "fill_notes_to_max", False) and room:
+        if self._noted is not None and room:
             filling = self._filling(draft, notes, room, rng)
             if filling is None:
                 return Rejected("no other row to fill the prompt with")
@@ -237,8 +258,7 @@ class TextTask(Task[T]):
 
     def _notes(self, rows: Rows, order: Sequence[int]) -> list[_EncodedNote]:
         """The first `note_pool_size` different notes, in the order of the rows."""
-        arguments = self.arguments
-        if not isinstance(arguments, NotedArguments) or not arguments.fill_notes_to_max:
+        if self._noted is None:
             return []
         notes: list[_EncodedNote] = []
         seen: set[str] = set()
@@ -249,9 +269,16 @@ class TextTask(Task[T]):
                 seen.add(note.text)
                 tokens = np.concatenate([separator, self.encode(Part(note.text, note.symbols))])
                 notes.append(_EncodedNote(note, tokens))
-                if len(notes) == arguments.note_pool_size:
+                if len(notes) == self._noted.note_pool_size:
                     break
         return notes
+
+    @property
+    def _noted(self) -> NotedArguments | None:
+        """The arguments if prompts are filled with notes."""
+        arguments: TextArguments = self.arguments
+        filled = isinstance(arguments, NotedArguments) and arguments.fill_notes_to_max
+        return arguments if isinstance(arguments, NotedArguments) and filled else None
 
     def _symbol(self, character: str) -> Int32Array:
         if character not in self._symbols:

@@ -25,6 +25,7 @@ LEGEND = (
     "┆ goes on with the line above",
     f"{BLANK} a blank at a line's end",
 )
+_UNSEEN = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"))
 _BREAK_FROM = 2 / 3
 """A line is broken at a blank only in its last third, so that it is not short for a long word."""
 
@@ -72,16 +73,7 @@ def _visible(character: str) -> str:
         return chr(0x2400 + code)
     if code == 0x7F:
         return "␡"
-    if character != " " and unicodedata.category(character) in (
-        "Cc",
-        "Cf",
-        "Cn",
-        "Co",
-        "Cs",
-        "Zl",
-        "Zp",
-        "Zs",
-    ):
+    if character != " " and unicodedata.category(character) in _UNSEEN:
         return f"<U+{code:04X}>"
     return character
 

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from fsearch.plan import BASELINE_FORM
 from fsearch.search.outcomes import CLASSES
-from fsearch.search.replay import BASELINE_FORM, NO_SEED, Recorded
+from fsearch.search.replay import NO_SEED, Recorded
 from fsearch.search.rows import Attempt, AttemptSpec, Half, Role
 from fsearch.ui.errors import UserError
 from fsearch.ui.export import SCHEMA
@@ -188,7 +189,7 @@ def _drafts(row: _DraftsRow, line: int) -> Recorded:
         stage=row.stage,
         role=_ROLES[row.stage],
         variant=row.config,
-        form=BASELINE_FORM if is_baseline else {"drafts": row.config},
+        form=dict(BASELINE_FORM) if is_baseline else {"drafts": row.config},
         seed=NO_SEED if row.seed is None else row.seed,
     )
     attempt = Attempt(

@@ -83,8 +83,8 @@ def assert_chance(
     assert task.chance(validation) == pytest.approx(np.mean(scores), abs=4 * error)
 
 
-def assert_majority(task: Task[Any], built: Built) -> None:
-    """`majority` is what the most frequent scored target of training scores in validation."""
+def assert_majority(task: Task[Any], built: Built) -> list[float]:
+    """`majority` is what the most frequent scored target of training scores in validation: those scores."""
     counter = Counter[int]()
     for example in built.train:
         counter.update(example.targets[example.scored].tolist())
@@ -94,6 +94,7 @@ def assert_majority(task: Task[Any], built: Built) -> None:
         wanted = example.targets[example.scored].tolist()
         scores.append(wanted.count(answer) / len(wanted))
     assert task.majority(built.train, built.validation) == pytest.approx(sum(scores) / len(scores), abs=1e-12)
+    return scores
 
 
 def content(built: Built) -> list[Mapping[str, Any]]:

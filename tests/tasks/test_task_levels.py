@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fsearch.tasks import Sources, create
+from tests.tasks.question_tasks import assert_majority
 
 TASKS: list[tuple[str, dict[str, Any]]] = [
     ("infill", {"n_symbols": 5}),
@@ -52,16 +53,8 @@ def test_majority_is_the_score_of_one_constant_answer(name: str, arguments: dict
     """`majority` equals counting by hand: the training set's most frequent target, given everywhere."""
     task = create(name, {"n_train": 500, "n_val": 500, **arguments})
     built = task.build(0, Sources())
-    counter = Counter[int]()
-    for example in built.train:
-        counter.update(example.targets[example.scored].tolist())
-    answer = max(counter, key=lambda token: (counter[token], -token))
-    scores = []
-    for example in built.validation:
-        wanted = example.targets[example.scored].tolist()
-        scores.append(wanted.count(answer) / len(wanted))
+    scores = assert_majority(task, built)
     level = task.majority(built.train, built.validation)
-    assert level == pytest.approx(sum(scores) / len(scores), abs=1e-12)
     # These tasks are balanced: no constant answer is better than guessing.
     assert level == pytest.approx(
         task.chance(built.validation), abs=4 * np.std(scores) / np.sqrt(len(scores))
