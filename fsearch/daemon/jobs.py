@@ -8,6 +8,7 @@ from typing import Any
 
 from fsearch.search.board import Run
 from fsearch.search.ids import stream
+from fsearch.search.probe import probe_memory_mib
 from fsearch.search.rows import AttemptSpec, DataFact, ModelFact
 
 CHECKPOINT_EVERY_S = 30.0
@@ -48,6 +49,7 @@ def attempt_job(
         "batch": spec.batch,
         "micro_batch": spec.micro_batch,
         "steps": spec.steps,
+        "memory_mib": _memory_mib(spec),
         "evaluate": spec.evaluate,
         "form": spec.form,
         "streams": {
@@ -65,6 +67,13 @@ def attempt_job(
         "backend": backend,
         "checkpoint": None if spec.role == "probe" else checkpoint,
     }
+
+
+def _memory_mib(spec: AttemptSpec) -> int | None:
+    """What the process may take: a probe leaves a margin for the trainings that it speaks for."""
+    if spec.memory_mib is None or spec.role != "probe":
+        return spec.memory_mib
+    return probe_memory_mib(spec.memory_mib)
 
 
 def prepare_job(spec: AttemptSpec, cache: Path, pins: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -26,13 +26,22 @@ class Known:
     """Rows and facts, as `fsearch.search` wants them."""
 
     def __init__(
-        self, store: Store, plans: Sequence[Plan], environment: dict[str, Any], daemon_id: str
+        self,
+        store: Store,
+        plans: Sequence[Plan],
+        environment: dict[str, Any],
+        daemon_id: str,
+        memory_mib: int | None = None,
     ) -> None:
-        """`environment` is the fingerprint of code, torch, device and threads, part by part."""
+        """`environment` is the fingerprint of code, torch, device and threads, part by part.
+
+        `memory_mib` is what an attempt may take on this machine.
+        """
         self._store = store
         self._parts = environment
         self._environment = digest(environment)
         self._daemon_id = daemon_id
+        self._memory_mib = memory_mib
         self._rows = {(row.spec.id, row.try_number): row for row in store.attempts()}
         self._record: Record | None = None  # of the rows, until they change
         recorded = store.facts()
@@ -51,6 +60,7 @@ class Known:
             backend=self.backend,
             daemon=self._daemon_id,
             models=self._models,
+            memory_mib=self._memory_mib,
         )
 
     @property

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from fsearch.daemon.child import Child, spawn
 from fsearch.daemon.fingerprint import environment
+from fsearch.daemon.host_memory import attempt_memory_mib
 from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job, remove_checkpoints
 from fsearch.daemon.known import Known
 from fsearch.daemon.listener import Listener
@@ -68,7 +69,7 @@ class Daemon:
         self.id = daemon_id
         self.listener = listener
         self.stop = stop
-        self.known = Known(store, plans, environment(device, threads), daemon_id)
+        self.known = Known(store, plans, environment(device, threads), daemon_id, attempt_memory_mib())
         self.worker: Child | None = None  # the one process that uses the device
         self.preparations: dict[bool, Child] = {}  # at most one that downloads, and one that does not
         self.waits: list[Wait] = []  # what keeps each unfinished plan from training

@@ -45,6 +45,7 @@ class Outcome:
 
 _EXCEPTIONS: list[tuple[str, str, str, str]] = [
     # (exception, text, outcome, sentence): regular expressions, the first line that fits
+    (r"\.OutOfMemory$", r"", "oom", "{message}"),
     (r"torch\.(cuda\.)?OutOfMemoryError$", r"", "oom", "out of memory: {message}"),
     (r"", r"CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED", "oom", "out of memory: {message}"),
     (r"", r"DefaultCPUAllocator: (can't|not enough)", "oom", "out of memory: {message}"),

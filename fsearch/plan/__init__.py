@@ -1,6 +1,5 @@
 """The plan: its YAML, its fields, its variants and their canonical forms. Imports nothing of ours."""
 
-from fsearch.plan.availability import not_available
 from fsearch.plan.expand import Search, expand
 from fsearch.plan.parse import HUB, Entry, Plan, parse
 from fsearch.plan.schema import Claim, Largest, Limits, Screen, Stage
@@ -25,7 +24,6 @@ __all__ = [
     "canonical",
     "expand",
     "noop_reason",
-    "not_available",
     "parse",
     "sort_out",
 ]

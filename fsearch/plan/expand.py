@@ -41,6 +41,7 @@ class Search:
     every: int | None  # steps between curve evaluations
     master_seed: int
     entry: int  # index in the plan's `tasks`
+    memory_mib: int | None  # what an attempt may take; None: what the machine has
 
     @property
     def layers(self) -> int:
@@ -84,6 +85,7 @@ def expand(plan: Plan, models: Mapping[str, InspectedModel] | None = None) -> tu
                 every=entry.evaluate.every,
                 master_seed=plan.seed,
                 entry=row["entry"],
+                memory_mib=plan.limits.memory_mib,
             )
         )
     return tuple(searches)

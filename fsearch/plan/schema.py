@@ -172,12 +172,14 @@ class Claim(Strict):
 
 
 class Limits(Strict):
-    """How long to try."""
+    """How long to try, and with how much memory."""
 
     retries: int = Field(default=5, ge=0, le=1000)
     """Tries after an infrastructure failure; a network that fails is waited for instead."""
     wait_network: Annotated[Literal["forever"] | float, BeforeValidator(_wait)] = "forever"
     """Seconds to wait for a network that fails, in one `fsearch run`, or forever."""
+    memory_mib: int | None = Field(default=None, ge=1, le=100_000_000)
+    """Memory that an attempt may take, in MiB; null: nine tenths of what is free when its search begins."""
 
 
 class Evaluate(Strict):

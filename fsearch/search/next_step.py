@@ -100,6 +100,7 @@ def _board(
             limits=plan.limits,
             daemon=facts.daemon,
             now_s=now_s,
+            memory_mib=facts.memory_mib,
             top_up=top_up,
         )
 

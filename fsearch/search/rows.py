@@ -38,7 +38,7 @@ class AttemptSpec:
     arguments: dict[str, Any]  # the task's own arguments, all defaults filled in
     model: dict[str, Any]
     recipe: dict[str, Any]
-    batch: int  # examples per optimizer step; 0 for the roles in AHEAD
+    batch: int  # examples per optimizer step; 0 for the roles in AHEAD, and a no-op before it is found
     micro_batch: int  # examples per forward pass; 0 for the roles in AHEAD
     stage: str  # the stage's name in the plan, or the role
     role: Role
@@ -49,6 +49,7 @@ class AttemptSpec:
     form: dict[str, Any]  # canonical form of the variant
     seed: int
     master_seed: int
+    memory_mib: int | None = None  # what it may take; None: nobody knew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class Attempt:
     early_weights_sha256: str = ""  # model weights without FS parameters, at step 20 or the last
     weights_sha256: str = ""  # the same at the end
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
-    peak_memory_mib: float | None = None
+    peak_memory_mib: float | None = None  # private to the process, beyond what it began with
     energy_mj: float | None = None
     retry_after_s: float | None = None  # how long a server asked to be left alone
     fingerprints: dict[str, Any] = field(default_factory=dict)
@@ -141,6 +142,7 @@ class Facts:
     backend: str  # what trains: "" while the kernel is not built yet
     daemon: str  # id of the asking daemon; "" for those who only look
     models: dict[str, ModelFact] = field(default_factory=dict)  # by key
+    memory_mib: int | None = None  # what an attempt may take on this machine; None for those who only look
 
     def fingerprint(self, data: DataFact) -> str:
         """What a row of this data set runs under now."""

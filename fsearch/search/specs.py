@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,15 +40,21 @@ def search_data_key(search: Search) -> str:
     return data_key(search.task, search.arguments, search.master_seed)
 
 
-def given_batch(search: Search) -> int:
+def micro_batches(search: Search) -> Sequence[int]:
+    """What a micro-batch may be, ascending: a divisor of the batch, or any number where that is to be found.
+
+    The largest batch has no more examples than there are, and than the plan allows.
+    """
     if isinstance(search.batch, Largest):
-        raise ValueError(f"{search.label}: finding the largest batch is not available; give a number")
-    return search.batch
+        examples = int(search.arguments["n_train"])
+        return range(1, min(examples, search.batch.at_most or examples) + 1)
+    return [size for size in range(1, search.batch + 1) if search.batch % size == 0]
 
 
-def micro_batches(batch: int) -> list[int]:
-    """The divisors of a batch, largest first: what its examples may be dealt into."""
-    return [size for size in range(batch, 0, -1) if batch % size == 0]
+def first_micro_batch(search: Search) -> int:
+    """What is tried first: what the plan names, else one example."""
+    unbounded = isinstance(search.batch, Largest) and search.batch.at_most is None
+    return 1 if unbounded else micro_batches(search)[-1]
 
 
 def heaviest(search: Search) -> Variant | None:
@@ -61,16 +68,25 @@ def heaviest(search: Search) -> Variant | None:
     return max(search.variants, key=weight, default=None)
 
 
-def probe_spec(search: Search, micro_batch: int) -> AttemptSpec:
-    """One real step and one evaluation batch of the heaviest variant, on the longest examples."""
+def probe_spec(search: Search, micro_batch: int, memory_mib: int | None = None) -> AttemptSpec:
+    """Two real steps and one evaluation batch of the heaviest variant, on the longest examples of all.
+
+    Two, because only the second finds what the optimizer remembers beside the activations.
+    """
     variant = heaviest(search)
     name = variant.name if variant else BASELINE
     form = canonical(variant, search.layers)
-    return _spec(search, "probe", "probe", 1, ("screen",), name, form, SCREEN_SEED, micro_batch, probe=True)
+    sizes = micro_batch, memory_mib
+    return _spec(search, "probe", "probe", 2, ("all",), name, form, SCREEN_SEED, *sizes, probe=True)
 
 
 def stage_spec(
-    search: Search, stage: Stage, variant: Variant | None, seed: int, micro_batch: int
+    search: Search,
+    stage: Stage,
+    variant: Variant | None,
+    seed: int,
+    micro_batch: int,
+    memory_mib: int | None = None,
 ) -> AttemptSpec:
     """The baseline (None) or a variant in one stage of the plan."""
     confirms = stage is search.stages[-1]
@@ -80,15 +96,19 @@ def stage_spec(
     form = canonical(variant, search.layers)
     name = variant.name if variant else BASELINE
     role: Role = "confirm" if confirms else "screen"
-    return _spec(search, stage.name, role, stage.steps, halves, name, form, seed, micro_batch)
+    return _spec(search, stage.name, role, stage.steps, halves, name, form, seed, micro_batch, memory_mib)
 
 
-def noop_spec(search: Search, stage: Stage, variant: Variant, micro_batch: int) -> AttemptSpec:
-    """The row of a static no-op. Its canonical form is the baseline's, so its own fields tell it apart."""
+def noop_spec(search: Search, stage: Stage, variant: Variant) -> AttemptSpec:
+    """The row of a static no-op. Its canonical form is the baseline's, so its own fields tell it apart.
+
+    It is written before a batch that has to be found is: the batch is 0 there.
+    """
     form = {"noop": variant.model_dump(mode="json", exclude={"name"})}
     seed = SCREEN_SEED if search.screen else confirm_seeds(stage)[0]
     role: Role = "screen" if search.screen else "confirm"
-    return _spec(search, stage.name, role, stage.steps, (), variant.name, form, seed, micro_batch)
+    batch = search.batch if isinstance(search.batch, int) else 0
+    return _spec(search, stage.name, role, stage.steps, (), variant.name, form, seed, batch)
 
 
 def build_spec(plan: str, environment: str) -> AttemptSpec:
@@ -141,7 +161,7 @@ def _bare(plan: str, role: Role, identity: str) -> AttemptSpec:
 
 def _shared(search: Search) -> dict[str, Any]:
     batch = search.batch
-    return {
+    shared = {
         "model": search.model,
         "task": search.task,
         "arguments": search.arguments,
@@ -151,6 +171,12 @@ def _shared(search: Search) -> dict[str, Any]:
         "screened": search.screen is not None,
         "master_seed": search.master_seed,
     }
+    return shared | _limit(search)
+
+
+def _limit(search: Search) -> dict[str, int]:
+    """A limit of the plan as it stands in ids: it decides what runs out of memory."""
+    return {} if search.memory_mib is None else {"memory_mib": search.memory_mib}
 
 
 def _spec(
@@ -163,10 +189,11 @@ def _spec(
     form: dict[str, Any],
     seed: int,
     micro_batch: int,
+    memory_mib: int | None = None,
     *,
     probe: bool = False,
 ) -> AttemptSpec:
-    batch = given_batch(search)
+    batch = search.batch if isinstance(search.batch, int) else micro_batch
     identity = {
         "model": search.model,
         "task": search.task,
@@ -180,6 +207,7 @@ def _spec(
         "seed": seed,
         "master_seed": search.master_seed,
         "probe": probe,
+        **_limit(search),
     }
     return AttemptSpec(
         id=digest(identity),
@@ -201,4 +229,5 @@ def _spec(
         form=form,
         seed=seed,
         master_seed=search.master_seed,
+        memory_mib=memory_mib,
     )

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from fsearch.plan import Claim, Limits, Search, Stage, sort_out
 from fsearch.search.board import Board, Note, Pair, Record, Run, Screened, Step, VariantBoard, Wait
 from fsearch.search.outcomes import Closed, standing
+from fsearch.search.probe import TRIES, Tried, largest_that_fits, next_size, probe_memory_mib
 from fsearch.search.rows import Attempt, AttemptSpec
 from fsearch.search.screening import d_acc, decide, promote
 from fsearch.search.specs import (
     SCREEN_SEED,
     confirm_seeds,
-    given_batch,
+    first_micro_batch,
     micro_batches,
     noise_floor_seeds,
     noop_spec,
@@ -48,14 +49,16 @@ def walk(
     limits: Limits,
     daemon: str,
     now_s: float,
+    memory_mib: int | None = None,
     top_up: frozenset[str] = frozenset(),
 ) -> tuple[Board, Step | None]:
     """The board of a search under one fingerprint, and its next step; None when it has ended.
 
+    `memory_mib` is what an attempt may take on this machine, for a search that begins now.
     `top_up` names the variants that the first look at the whole plan has left undecided.
     """
     board = Board(search, fingerprint, top_up=top_up)
-    walker = _Walker(board, record, claim, limits, daemon, now_s)
+    walker = _Walker(board, record, claim, limits, daemon, now_s, memory_mib)
     try:
         walker.whole_search()
     except _Blocked as blocked:
@@ -67,7 +70,16 @@ def walk(
 
 
 class _Walker:
-    def __init__(self, board: Board, record: Record, claim: Claim, limits: Limits, daemon: str, now_s: float):
+    def __init__(
+        self,
+        board: Board,
+        record: Record,
+        claim: Claim,
+        limits: Limits,
+        daemon: str,
+        now_s: float,
+        machine_mib: int | None,
+    ):
         self.board = board
         self.search = board.search
         self.record = record
@@ -75,10 +87,11 @@ class _Walker:
         self.limits = limits
         self.daemon = daemon
         self.now_s = now_s
+        self.memory_mib = self._memory_mib(machine_mib)
 
     def whole_search(self) -> None:
         self._name_variants()
-        self._verify_batch()
+        self._find_micro_batch()
         for stage in self.search.stages[:-1]:
             self._screen(stage)
         self._promote()
@@ -93,23 +106,47 @@ class _Walker:
                 entry.exit, entry.reason = "noop", f"{found.noop}; not trained"
         for entry in self.board.variants:
             if entry.exit == "noop":
-                spec = noop_spec(self.search, self.search.stages[0], entry.variant, given_batch(self.search))
+                spec = noop_spec(self.search, self.search.stages[0], entry.variant)
                 self.board.asked.append(spec.id)
                 if not self.record.knows(spec.id):  # true under every fingerprint: nothing ran
                     raise _Blocked(Note(spec, self.board.fingerprint, "noop", entry.reason))
 
-    def _verify_batch(self) -> None:
-        """The largest divisor of the batch with which the heaviest variant makes a real step."""
+    def _memory_mib(self, machine_mib: int | None) -> int | None:
+        """What every attempt of the search may take: the plan's limit, else the machine's as it began.
+
+        So that a machine with less to spare when another daemon goes on changes nothing.
+        """
+        if self.search.memory_mib is not None:
+            return self.search.memory_mib
+        first = probe_spec(self.search, first_micro_batch(self.search)).id
+        tries = self.record.tries(first, self.board.fingerprint)
+        return tries[0].spec.memory_mib if tries else machine_mib
+
+    def _find_micro_batch(self) -> None:
+        """The largest size with which the heaviest variant makes real steps within the memory of a probe."""
+        sizes, first = micro_batches(self.search), first_micro_batch(self.search)
+        memory_mib = None if self.memory_mib is None else probe_memory_mib(self.memory_mib)
+        given = isinstance(self.search.batch, int)
+        tried: list[Tried] = []
         reason = ""
-        for size in micro_batches(given_batch(self.search)):
-            closed = self._ask(probe_spec(self.search, size))
-            if closed.completed:
-                self.board.micro_batch = size
-                return
-            reason = closed.last.reason
-            if closed.last.outcome != "oom":
-                raise _Failed(f"the batch could not be verified ({closed.last.outcome}): {reason}")
-        raise _Failed(f"nothing fits: a micro-batch of 1 ran out of memory: {reason}")
+        while given or len(tried) < TRIES:
+            size = next_size(sizes, tried, memory_mib, first)
+            if size is None:
+                break
+            closed = self._ask(probe_spec(self.search, size, self.memory_mib))
+            if not closed.completed:
+                reason = closed.last.reason
+                if closed.last.outcome != "oom":
+                    raise _Failed(f"the batch could not be verified ({closed.last.outcome}): {reason}")
+            tried.append(Tried(size, closed.completed, closed.last.peak_memory_mib))
+        self.board.micro_batch = largest_that_fits(tried)
+        if self.board.micro_batch is None:
+            raise _Failed(self._nothing_fits(memory_mib, reason))
+
+    def _nothing_fits(self, memory_mib: int | None, reason: str) -> str:
+        limit = "the plan's limits.memory_mib" if self.search.memory_mib else "what was free on the machine"
+        within = "" if memory_mib is None else f" within {memory_mib} MiB ({limit}, less a margin)"
+        return f"nothing fits{within}: with a micro-batch of one example, {reason}"
 
     def _screen(self, stage: Stage) -> None:
         assert self.search.screen is not None
@@ -134,7 +171,7 @@ class _Walker:
         assert self.search.screen is not None
         scores = [baseline.score]
         for seed in noise_floor_seeds(self.search):
-            closed = self._ask(stage_spec(self.search, stage, None, seed, self._micro_batch))
+            closed = self._ask(stage_spec(self.search, stage, None, seed, *self._sizes))
             if closed.completed:
                 self.board.baselines[stage.name, seed] = closed.last
                 scores.append(closed.last.score)
@@ -176,12 +213,13 @@ class _Walker:
         return (entry for entry in self.board.variants if entry.exit is None and entry.same_as is None)
 
     @property
-    def _micro_batch(self) -> int:
+    def _sizes(self) -> tuple[int, int | None]:
+        """The micro-batch that was found, and the memory that an attempt may take."""
         assert self.board.micro_batch is not None
-        return self.board.micro_batch
+        return self.board.micro_batch, self.memory_mib
 
     def _baseline(self, stage: Stage, seed: int) -> Attempt:
-        closed = self._ask(stage_spec(self.search, stage, None, seed, self._micro_batch))
+        closed = self._ask(stage_spec(self.search, stage, None, seed, *self._sizes))
         if not closed.completed:
             what = f"the {stage.name} baseline of seed {seed}"
             raise _Failed(f"{what} ended as {closed.last.outcome}: {closed.last.reason}")
@@ -190,7 +228,7 @@ class _Walker:
 
     def _train(self, stage: Stage, entry: VariantBoard, seed: int, baseline: Attempt) -> Attempt | None:
         """The variant's completed row, or None when it leaves the search here."""
-        spec = stage_spec(self.search, stage, entry.variant, seed, self._micro_batch)
+        spec = stage_spec(self.search, stage, entry.variant, seed, *self._sizes)
         closed = self._ask(spec, baseline)
         if closed.completed:
             return closed.last

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from fsearch.store.errors import StoreCorrupt, StoreNewer
 
-HEAD = "0002"
+HEAD = "0003"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

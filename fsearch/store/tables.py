@@ -157,6 +157,7 @@ attempt = Table(
     _text("ended_at"),
     Column("metrics", Json, nullable=False, server_default="{}"),
     _real("retry_after_s"),
+    _integer("memory_mib", nullable=True),
     CheckConstraint(
         "(outcome IS NULL) = (outcome_class IS NULL) AND (outcome IS NULL) = (ended_sequence IS NULL)",
         name="ended_wholly",

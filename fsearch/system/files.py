@@ -7,21 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _CHUNK_BYTES = 1 << 20
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the file `path` by `data`: written beside it, fsynced, renamed over it, the directory fsynced.
+    """Replace the file `path` by `data`. Raises OSError as `writing_atomic` does."""
+    with writing_atomic(path) as file:
+        file.write(data)
 
-    The temporary name is fixed (`.NAME.tmp`), so what a killed writer left is overwritten by the next one.
-    Raises OSError (disk full, read-only, ...) with the old file untouched and no temporary file left.
+
+@contextmanager
+def writing_atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write and read that then replaces `path`.
+
+    It is written beside it, fsynced, renamed over it, the directory fsynced. The temporary name is fixed
+    (`.NAME.tmp`), so what a killed writer left is overwritten by the next one. Raises OSError (disk full,
+    read-only, ...) with the old file untouched and no temporary file left.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
+        with open(temporary, "w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -42,8 +53,13 @@ def sync_directory(directory: Path) -> None:
 
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's contents, read in pieces of 1 MiB. Raises OSError."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return sha256_rest(file).hex()
+
+
+def sha256_rest(file: BinaryIO) -> bytes:
+    """SHA-256 of a file from where it stands to its end, read in pieces of 1 MiB. Raises OSError."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.digest()

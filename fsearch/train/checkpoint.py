@@ -2,7 +2,7 @@
 
 A file is a line that names the format, the SHA-256 of what follows, and the bytes of torch.save. It is
 replaced atomically and the one before is kept beside it (`NAME.previous`): `load` takes the newest one that
-is whole and belongs to the attempt.
+is whole and belongs to the attempt. Writing and reading take little memory beside the state itself.
 
 Deliberately not here: what the state holds, and when to save it.
 """
@@ -10,7 +10,6 @@ Deliberately not here: what the state holds, and when to save it.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import pickle
 from pathlib import Path
@@ -23,6 +22,7 @@ from fsearch.system import files
 
 _FORMAT = b"fsearch training checkpoint 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
+_BODY = len(_FORMAT) + _DIGEST_BYTES
 
 
 def previous(path: Path) -> Path:
@@ -35,13 +35,16 @@ def save(path: Path, owner: str, state: dict[str, Any]) -> None:
 
     Raises OSError (disk full, ...); the checkpoints already there then stay usable.
     """
-    buffer = io.BytesIO()
-    torch.save({"owner": owner, "state": state}, buffer)
-    payload = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        os.replace(path, previous(path))
-    files.write_atomic(path, _FORMAT + hashlib.sha256(payload).digest() + payload)
+    with files.writing_atomic(path) as file:
+        file.write(_FORMAT + bytes(_DIGEST_BYTES))
+        torch.save({"owner": owner, "state": state}, file)
+        file.seek(_BODY)
+        digest = files.sha256_rest(file)
+        file.seek(len(_FORMAT))
+        file.write(digest)
+        if path.exists():
+            os.replace(path, previous(path))
 
 
 def load(path: Path, owner: str) -> dict[str, Any] | None:
@@ -55,15 +58,16 @@ def load(path: Path, owner: str) -> dict[str, Any] | None:
 
 def _read(path: Path, owner: str) -> dict[str, Any] | None:
     try:
-        data = path.read_bytes()
+        file = path.open("rb")
     except FileNotFoundError:
         return None
-    body = len(_FORMAT) + _DIGEST_BYTES
-    payload = data[body:]
-    if data[:body] != _FORMAT + hashlib.sha256(payload).digest():
-        return None
-    try:
-        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError):
-        return None
+    with file:
+        head = file.read(_BODY)
+        if head != _FORMAT + files.sha256_rest(file):
+            return None
+        file.seek(_BODY)
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            return None
     return content["state"] if content["owner"] == owner else None

@@ -23,10 +23,11 @@ from fsearch.plan.variant import parse_name
 from fsearch.train.batches import Batch
 from fsearch.train.job import Channel
 from fsearch.train.machine_limit import Clock
+from fsearch.train.memory import peak_resident_mib
 from fsearch.train.network import Network
 from fsearch.train.optimization import Optimization
 from fsearch.train.recipe import Precision, Recipe
-from fsearch.train.trainer import peak_memory_mib, set_up_torch
+from fsearch.train.trainer import set_up_torch
 
 VARIANT = "scalar_l1"
 LR = 3e-5
@@ -110,7 +111,7 @@ class StepMeasurement:
             len(steps) < _MOST_STEPS and time.monotonic() - began < _STEPS_S
         ):
             steps.append(self._step())
-        memory_mib = peak_memory_mib()  # before the profiler, which takes some of its own
+        memory_mib = peak_resident_mib()  # before the profiler, which takes some of its own
         totals = [sum(step.values()) for step in steps]
         whole, median = sum(totals), statistics.median(totals)
         self._channel.send(

@@ -28,12 +28,12 @@ from torch.utils import deterministic
 from fsearch import kernels
 from fsearch.kernels.library import FALLBACK
 from fsearch.rwkv7 import weights_sha256
-from fsearch.system.memory import kib_in
 from fsearch.tasks import create, prepared
 from fsearch.train import checkpoint
 from fsearch.train.batches import DataOrder, Examples, Integers
 from fsearch.train.evaluate import Scores, evaluate
 from fsearch.train.job import Channel, Job
+from fsearch.train.memory import Memory, OutOfMemory, is_refused_allocation
 from fsearch.train.metrics import metrics
 from fsearch.train.network import Network
 from fsearch.train.optimization import Optimization
@@ -50,6 +50,9 @@ EVALUATION_FACTOR = 4
 """Micro-batches in an evaluation batch: without gradients so many fit where one training step does."""
 
 _PROGRESS_EVERY_S = 0.2
+
+_STARTS_THREADS = 1 << 17
+"""Numbers enough that an operation on them is shared between threads."""
 
 _SPLITS: dict[str, tuple[prepared.SplitName, ...]] = {
     "screen": ("screen",),
@@ -75,6 +78,7 @@ class Trainer:
         self._steps: int = job["steps"]
         self._recipe = Recipe.from_job(job["recipe"])
         self._probe = job["role"] == "probe"
+        self._memory = Memory()
         self._stop_asked = False
         self._phase = ""
         self._phase_began = time.monotonic()
@@ -87,9 +91,21 @@ class Trainer:
         self._curve: list[dict[str, Any]] = []
         self._resumed_from = 0
         self._metrics: dict[str, float] = {}
+        self._longest = 0  # tokens of an example
 
     def run(self) -> None:
-        """Run the attempt and send its result. Anything that goes wrong is raised."""
+        """Run the attempt and send its result. Anything that goes wrong is raised, OutOfMemory among it."""
+        try:
+            self._run()
+        except Exception as error:
+            self._memory.unlimited()
+            if not is_refused_allocation(error):
+                raise
+            size = self._job["micro_batch"]
+            sizes = f"{size} example{'s' * (size > 1)} of up to {self._longest} tokens"
+            raise OutOfMemory(f"out of memory with {sizes}: {self._memory.told(error)}") from error
+
+    def _run(self) -> None:
         imported = set(sys.modules)
         signal.signal(signal.SIGTERM, self._ask_to_stop)
         scores: dict[str, Scores] = {}
@@ -110,6 +126,9 @@ class Trainer:
     def _load(self) -> None:
         job = self._job
         set_up_torch(job["threads"])
+        if job["memory_mib"] is not None:
+            torch.zeros(_STARTS_THREADS).add_(1)
+            self._memory.limit(job["memory_mib"])
         _use_backend(job["backend"])
         data = prepared.load(Path(job["data"]["path"]))
         if data.meta.sha256 != job["data"]["sha256"]:
@@ -117,6 +136,7 @@ class Trainer:
                 f"the prepared data in {job['data']['path']} have the checksum {data.meta.sha256}, the "
                 f"attempt asks for {job['data']['sha256']}; remove that folder and they are prepared again"
             )
+        self._longest = data.meta.max_tokens
         self._task = create(data.meta.task, data.meta.arguments)
         self._examples = Examples([data.split("train")], only_scored=False)
         self._splits = {half: [data.split(name) for name in _SPLITS[half]] for half in job["halves"]}
@@ -165,8 +185,9 @@ class Trainer:
         return value
 
     def _indices_of_step(self) -> Integers:
-        if self._probe:
-            return self._examples.longest(self._job["batch"])
+        if self._probe:  # the second micro-batch finds the gradients of the first, a third nothing more
+            longest = self._examples.longest(self._job["micro_batch"])
+            return np.resize(longest, min(self._job["batch"], 2 * self._job["micro_batch"]))
         return self._order.step(self._step, self._job["batch"])
 
     def _end_if_noop(self) -> None:
@@ -311,7 +332,7 @@ class Trainer:
             "early_weights_sha256": self._early_sha256,
             "weights_sha256": weights_sha256(self._network.model),
             "seconds": self._seconds,
-            "peak_memory_mib": peak_memory_mib(),
+            "peak_memory_mib": self._memory.peak_mib(),
             "backend": kernels.backend(),
             "resumed_from_step": self._resumed_from,
             "examples": {half: scores[half].packed() for half in halves},
@@ -365,12 +386,8 @@ def load_kernel(cache: Path | None) -> None:
 
 def _owner(job: Job) -> str:
     """Whose checkpoint it is: a hash of all that decides the numbers, so that no other state is taken up."""
-    aside = ("try", "checkpoint", "noop_reference", "model_file")  # a moved file has the same weights
+    # A moved file has the same weights, and memory changes no number.
+    aside = ("try", "checkpoint", "noop_reference", "model_file", "memory_mib")
     deciding = {key: value for key, value in job.items() if key not in aside}
     text = json.dumps([deciding, kernels.backend(), torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def peak_memory_mib() -> float:
-    """The most memory this process has had resident, in MiB."""
-    return kib_in(Path("/proc/self/status"), "VmHWM") / 1024

@@ -1,4 +1,4 @@
-"""`fsearch check PLAN`: is the plan valid, can this release run it, and what would it do? Touches nothing.
+"""`fsearch check PLAN`: is the plan valid, and what would it do? Touches nothing.
 
 With --data it also prepares the data of every search, into the cache that a run uses, and shows them.
 """
@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.text import Text
 
 from fsearch.daemon import record_path
-from fsearch.plan import Plan, Search, expand, sort_out
+from fsearch.plan import Largest, Plan, Search, expand, sort_out
 from fsearch.search.noise import known_noise
 from fsearch.search.rows import Attempt, ModelFact
+from fsearch.search.specs import micro_batches
 from fsearch.search.statistics import operating_card
 from fsearch.ui import data_view
 from fsearch.ui.counts import at_most, trained_variants
@@ -31,7 +32,7 @@ from fsearch.ui.words import operating_card as card_words
 
 
 def answer(options: argparse.Namespace) -> int:
-    """Print what the plan would do. Raises UserError where it is wrong or not available."""
+    """Print what the plan would do. Raises UserError where it is wrong or its data are not here."""
     file = read_available(options.plan)
     model = None if lacks_checkpoint(file.plan) else inspected(file.plan)
     screen = console()
@@ -117,6 +118,8 @@ def _search(plan: Plan, search: Search, recorded: Sequence[Attempt], width: int)
     for stage, size in zip(search.stages, sizes, strict=True):
         rows.append([stage.name, f"{stage.steps} steps", f"at most {size}", _stage_words(search, stage.name)])
     result += columns(rows, "<>><")
+    if isinstance(search.batch, Largest):
+        result += paragraph(_batch_words(search), width)
     result += _card(plan, search, recorded, width)
     trained = trained_variants(search)
     result += paragraph(f"{len(trained)} variants to train: {', '.join(trained) or 'none'}", width)
@@ -130,6 +133,14 @@ def _search(plan: Plan, search: Search, recorded: Sequence[Attempt], width: int)
             merged = f"merged: {name} is the same as {found.same_as} in this model"
             result += paragraph(merged, width, style="yellow")
     return result
+
+
+def _batch_words(search: Search) -> str:
+    most = micro_batches(search)[-1]
+    memory = "nine tenths of what is free when it begins"
+    if search.memory_mib is not None:
+        memory = f"{search.memory_mib} MiB (limits.memory_mib)"
+    return f"batch: the largest that fits, at most {most}, in {memory}"
 
 
 def _card(plan: Plan, search: Search, recorded: Sequence[Attempt], width: int) -> list[Text]:

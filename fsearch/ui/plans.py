@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 import fsearch
-from fsearch.plan import HUB, Plan, PlanError, not_available, parse
+from fsearch.plan import HUB, Plan, PlanError, parse
 from fsearch.store import PlanRecord
 from fsearch.tasks import create, schemas
 from fsearch.ui.errors import UserError
@@ -59,10 +59,7 @@ def find(name: str) -> tuple[Path, bool]:
 
 
 def read(name: str) -> PlanFile:
-    """The plan of a file on the command line, valid or not available in this release.
-
-    Raises UserError where it cannot be read or is wrong.
-    """
+    """The plan of a file on the command line. Raises UserError where it cannot be read or is wrong."""
     path, packaged = find(name)
     try:
         text = path.read_bytes().decode()
@@ -86,11 +83,8 @@ def read_runnable(name: str) -> PlanFile:
 
 
 def read_available(name: str) -> PlanFile:
-    """A plan that this release can run, given its checkpoint. Raises UserError, naming all that it cannot."""
+    """A plan whose data are here, as far as they are files. Raises UserError, naming all that are not."""
     file = read(name)
-    missing = not_available(file.plan)
-    if missing:
-        raise UserError("\n".join(str(problem) for problem in missing))
     absent = [
         str(file.plan.source.problem(("tasks", index, "data"), _no_file(data)))
         for index, entry in enumerate(file.plan.entries)

@@ -186,10 +186,16 @@ def _ending(attempt: Attempt) -> str:
     spec = attempt.spec
     if attempt.outcome in ("noop", "interrupted"):
         return attempt.outcome
+    if spec.role == "probe" and attempt.outcome == "oom":
+        return f"does not fit{_in_parts(spec)}"
     if attempt.outcome != "completed":
         return f"failed ({attempt.outcome})"
     if spec.role == "build":
         return f"built ({attempt.backend})"
     if spec.role in ("inspect", "prepare"):
         return "ready"
-    return "fits" if spec.micro_batch == spec.batch else f"fits in micro-batches of {spec.micro_batch}"
+    return f"fits{_in_parts(spec)}"
+
+
+def _in_parts(spec: AttemptSpec) -> str:
+    return "" if spec.micro_batch == spec.batch else f" in micro-batches of {spec.micro_batch}"

@@ -17,7 +17,6 @@ from fsearch.search.specs import (
     SCREEN_SEED,
     build_spec,
     confirm_seeds,
-    given_batch,
     inspect_spec,
     noise_floor_seeds,
     noop_spec,
@@ -47,7 +46,10 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """Whether it closed without a result."""
+        """Whether it closed without a result. A probe that ran out of memory has found what it was for."""
+        spec = self.attempt.spec
+        if spec.role == "probe" and self.attempt.outcome == "oom":
+            return False
         return self.closed and not self.superseded and self.attempt.outcome_class != "result"
 
     @property
@@ -109,8 +111,7 @@ def rows_of(plan_standing: Standing, facts: Facts, attempts: Sequence[Attempt]) 
 def _places(board: Board) -> dict[str, _Place]:
     """Every attempt of the board's stages by id."""
     search = board.search
-    batch = given_batch(search)
-    micro_batch = board.micro_batch or batch
+    micro_batch = board.micro_batch or 0  # before it is found nothing trains
     found: dict[str, _Place] = {}
 
     def put(identity: str, stage: Stage, entry: VariantBoard | None) -> None:
@@ -125,7 +126,7 @@ def _places(board: Board) -> dict[str, _Place]:
                 for seed in _seeds(board, stage):
                     put(stage_spec(search, stage, entry.variant, seed, micro_batch).id, stage, entry)
     for entry in board.variants:
-        put(noop_spec(search, search.stages[0], entry.variant, batch).id, search.stages[0], entry)
+        put(noop_spec(search, search.stages[0], entry.variant).id, search.stages[0], entry)
         for screened in entry.screens:
             place = found[screened.row.spec.id]
             last = screened is entry.screens[-1]

@@ -119,9 +119,8 @@ def _levels(search: SearchView) -> list[str]:
     last = search.stages[-1]
     if last.baseline_scores and search.examples is not None:
         of = f"{search.examples} examples" + (" (confirm half)" if search.half == "confirm" else "")
-        lines.append(
-            f"{last.name}: {last.steps} steps of batch {search.batch or search.micro_batch}, scored on {of}"
-        )
+        batch = f"batch {search.batch}" + (" (the largest that fits)" if search.largest else "")
+        lines.append(f"{last.name}: {last.steps} steps of {batch}, scored on {of}")
     if search.noise_sd is not None and search.prune_below is not None:
         noise = f"noise of a difference: sd {search.noise_sd * 100:.2f} pp ({search.noise_seeds} seeds)"
         if search.card is not None:

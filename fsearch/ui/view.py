@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from fsearch.plan import Plan, expand
+from fsearch.plan import Largest, Plan, expand
 from fsearch.search.board import Board, Outage, Pair, Record, VariantBoard
 from fsearch.search.examples import ExampleEffect
 from fsearch.search.next_step import Standing, facts_as_recorded, standing_of
@@ -108,7 +108,8 @@ class SearchView:
     task: str
     arguments: dict[str, Any]
     recipe: dict[str, Any]
-    batch: int | None
+    batch: int | None  # None before the largest that fits is found
+    largest: bool  # whether it is that one
     micro_batch: int | None
     inspected: bool  # whether the layers of the model are known; True where it starts from scratch
     stages: tuple[StageView, ...]
@@ -208,7 +209,8 @@ class Snapshot:
             task=search.task,
             arguments=search.arguments,
             recipe=search.recipe,
-            batch=search.batch if isinstance(search.batch, int) else None,
+            batch=search.batch if isinstance(search.batch, int) else board.micro_batch,
+            largest=isinstance(search.batch, Largest),
             micro_batch=board.micro_batch,
             inspected=search.n_layer is not None,
             stages=tuple(

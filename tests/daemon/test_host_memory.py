@@ -1,4 +1,4 @@
-"""The out-of-memory killer's count, in each of the forms in which a kernel gives it."""
+"""What is free, and the out-of-memory killer's count, in each of the forms in which a kernel gives it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,36 @@ def test_our_own_group_comes_before_the_whole_machine(tmp_path: Path) -> None:
     (root / "user.slice/us").mkdir(parents=True)
     (root / "user.slice/us/memory.events").write_text(V2)
     assert host_memory.oom_kills(files) == 2
+
+
+def test_what_is_free_is_what_the_tightest_group_has(tmp_path: Path) -> None:
+    """Of the machine, our group and those above; what a group could give back is free; `max` is no limit."""
+    memory = tmp_path / "meminfo"
+    memory.write_text("MemTotal: 9000000 kB\nMemAvailable:    4096000 kB\n")
+    membership, root = tmp_path / "cgroup", tmp_path / "fs"
+    membership.write_text("4:memory:/jobs/one\n0::/us/job\n")
+
+    def group(name: str, files: dict[str, str]) -> None:
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
+            (folder / file).write_text(text)
+
+    def free() -> float:
+        return host_memory.free_mib(membership, root, memory)
+
+    assert free() == 4000
+    group("us/job", {"memory.max": "max\n", "memory.current": "5\n"})
+    assert free() == 4000
+    group("us", {"memory.max": f"{3000 << 20}\n", "memory.current": f"{500 << 20}\n"})
+    assert free() == 2500
+    group("us", {"memory.stat": f"anon 7\ninactive_file {100 << 20}\ninactive_anon 9\n"})
+    assert free() == 2600
+    group("memory/jobs/one", {"memory.limit_in_bytes": f"{2000 << 20}\n", "memory.usage_in_bytes": "0\n"})
+    assert free() == 2000
+    group("memory/jobs/one", {"memory.usage_in_bytes": f"{2001 << 20}\n"})
+    assert free() == 0
+    assert host_memory.attempt_memory_mib() > 100
 
 
 def test_this_machine_is_read_without_a_fault() -> None:

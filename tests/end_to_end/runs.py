@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +38,7 @@ POLL_S = 0.004
 COMMAND_LINE = (sys.executable, "-m", "fsearch")
 
 _MARK = "FSEARCH_TEST_RUN"
-_OF_THIS_RUN = ("seconds", "peak_memory_mib", "started_at", "ended_at", "try")
+_OF_THIS_RUN = ("seconds", "peak_memory_mib", "memory_mib", "started_at", "ended_at", "try")
 """Fields of an exported attempt that may differ between two runs of a plan."""
 
 
@@ -204,7 +205,7 @@ def numbers(state: Path) -> dict[str, dict[str, Any]]:
     """The closing try of every attempt: its outcome and all its numbers, by id."""
     return {
         row.spec.id: {
-            "spec": row.spec,
+            "spec": replace(row.spec, memory_mib=None),
             "outcome": row.outcome,
             "reason": row.reason,
             "score": row.score,

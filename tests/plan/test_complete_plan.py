@@ -1,12 +1,10 @@
-"""The complete example of a plan: read into types, and what it asks that cannot be done yet is named."""
+"""The complete example of a plan: read into types."""
 
 from __future__ import annotations
 
-import pytest
+from fsearch.plan import Claim, Entry, Largest, Limits, Screen, Stage, expand
 
-from fsearch.plan import Claim, Entry, Largest, Limits, Screen, Stage, expand, not_available
-
-from .plan_texts import COMPLETE, GOOD, edit, line_of, read
+from .plan_texts import COMPLETE, GOOD, edit, read
 
 
 def test_the_complete_example_is_read_whole() -> None:
@@ -34,38 +32,6 @@ def test_the_complete_example_is_read_whole() -> None:
             "scalar_l12",
         ]
     assert [variant.layer_start for variant in first.variants] == [8, 10, 8, 12]
-
-
-def test_what_is_not_built_yet_is_named_with_its_line() -> None:
-    """`largest`, once, at its place in the text."""
-    (problem,) = not_available(read(COMPLETE))
-    assert problem.place.line == line_of("batch: largest", COMPLETE)
-    assert problem.message.startswith("not available in this release") and "largest" in problem.message
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "word"),
-    [
-        ("batch: [8, 16]", "batch: [8, largest]", "largest"),
-        ("batch: 32", "batch: {largest: {at_most: 64}}", "largest"),
-    ],
-)
-def test_each_unbuilt_thing_is_named(old: str, new: str, word: str) -> None:
-    """What is specified and not built is never run as something else."""
-    text = edit(old, new)
-    problems = not_available(read(text))
-    assert [problem.place.line for problem in problems] == [line_of(old, GOOD)]
-    assert word in problems[0].message
-
-
-def test_a_plan_within_this_release_misses_nothing() -> None:
-    """The list is empty for a plan that can be run."""
-    for text in (
-        GOOD,
-        edit("- scalar_l1\n", "- inputgate_l1\n"),
-        edit("gate: scalar, alpha: 2", "gate: head, compat: drafts"),
-    ):
-        assert not_available(read(text)) == []
 
 
 def test_an_entry_overrides_what_it_names_and_inherits_the_rest() -> None:

@@ -22,6 +22,7 @@ class ToyArguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     level: int = 0
+    n_train: int = 8
     order: Literal["q_after", "q_first"] = "q_after"
 
 
@@ -96,6 +97,7 @@ class Answer:
     screen_score: float | None = None
     loss: float | None = None
     weights: str = ""  # hash of the weights at the end
+    peak_mib: float | None = None
 
 
 OK = Answer()
@@ -116,6 +118,7 @@ class World:
     plan: Plan
     answer: AnswerTo = lambda spec, number: OK
     environment: str = "env"
+    memory_mib: int | None = None
     backend: str = "cpu"
     prepared: bool = True
     crashes: Collection[int] = ()  # numbers of the steps during which the daemon dies
@@ -140,6 +143,7 @@ class World:
             backend=self.backend,
             daemon=f"d{self.daemon}",
             models=dict(self.models),
+            memory_mib=self.memory_mib,
         )
 
     @property
@@ -224,6 +228,7 @@ class World:
                 screen_score=answer.screen_score,
                 loss=answer.loss,
                 weights_sha256=answer.weights,
+                peak_memory_mib=answer.peak_mib,
                 fingerprint=fingerprint,
                 daemon=f"d{self.daemon}",
                 ended_monotonic_s=self.now_s,

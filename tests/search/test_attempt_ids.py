@@ -106,8 +106,8 @@ def test_what_is_scored_at_the_end_enters_an_id() -> None:
 
 
 def test_a_probe_is_no_training_run() -> None:
-    """Not even of one step at the same micro-batch."""
-    search = search_of(stages=[{"name": "one", "steps": 1}, MEDIUM])
+    """Not even of two steps at the same micro-batch."""
+    search = search_of(stages=[{"name": "only", "steps": 2, "seeds": 3}])
     probe = probe_spec(search, 4)
     training = stage_spec(search, search.stages[0], search.variants[0], 0, 4)
     assert (probe.steps, probe.form, probe.halves) == (training.steps, training.form, training.halves)

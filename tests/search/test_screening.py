@@ -246,5 +246,5 @@ def test_quick_rows_see_the_screen_half_and_medium_rows_both() -> None:
     world = World(plan_of(), scores({("quick", "scalar_l1", 0): 0.75}))
     world.run()
     halves = {known.spec.stage: known.spec.halves for known in world.rows}
-    assert halves == {"probe": ("screen",), "quick": ("screen",), "medium": ("screen", "confirm")}
+    assert halves == {"probe": ("all",), "quick": ("screen",), "medium": ("screen", "confirm")}
     assert QUICK["steps"] == next(known.spec.steps for known in world.rows if known.spec.stage == "quick")

@@ -57,6 +57,7 @@ def make_job(data: prepared.Prepared) -> MakeJob:
         "batch": 16,
         "micro_batch": 16,
         "steps": 6,
+        "memory_mib": None,
         "evaluate": {"every": None},
         "form": SEED_FORM,
         "streams": {"init": 1, "order": 2},

@@ -224,7 +224,7 @@ def test_a_probe_trains_and_gives_no_score(make_job: MakeJob, shared_zygote: Zyg
     worker = shared_zygote.fork(make_job(role="probe", steps=1))
     result = worker.finish()
     assert (result["outcome"], result["steps"], result["score"]) == ("completed", 1, None)
-    assert result["peak_memory_mib"] > 50
+    assert 1 < result["peak_memory_mib"] < 200
     assert result["tokens"] == 16 * 16
     assert (result["examples"], result["metrics"]) == ({}, {})
 

@@ -77,7 +77,9 @@ def test_the_end_of_a_worker_is_reported(make_job: MakeJob, shared_zygote: Zygot
     result = worker.finish()
     exited = shared_zygote.exited(worker)
     assert exited["status"] == 0
-    assert exited["rusage"]["maxrss_mib"] >= result["peak_memory_mib"] * 0.9 > 50
+    assert (
+        exited["rusage"]["maxrss_mib"] > max(50, result["peak_memory_mib"]) and result["peak_memory_mib"] > 1
+    )
     assert exited["rusage"]["user_s"] > 0
     assert not runs(worker.pid)
 

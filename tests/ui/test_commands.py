@@ -69,8 +69,6 @@ def test_version(tmp_path: Path) -> None:
         (["check", "."], ". is not a file"),
         (["check", "bad.yaml"], "bad.yaml:2:1: sed: there is no field 'sed'; did you mean 'seed'?"),
         (["check", "binary.yaml"], "binary.yaml: this is not UTF-8 text"),
-        (["check", "later.yaml"], "not available in this release"),
-        (["run", "later.yaml"], "not available in this release"),
         (["run", "good.yaml", "again.yaml"], "again.yaml asks for the same as good.yaml; give it once."),
     ],
 )
@@ -80,7 +78,6 @@ def test_mistakes(arguments: list[str], said: str, tmp_path: Path) -> None:
     (tmp_path / "again.yaml").write_text(PLAN)
     (tmp_path / "bad.yaml").write_text(PLAN.replace("seed: 0", "sed: 0"))
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00name")
-    (tmp_path / "later.yaml").write_text(PLAN.replace("batch: 32}", "batch: largest}"))
     before = sorted(tmp_path.iterdir())
     done = fsearch(*arguments, cwd=tmp_path)
     assert done.returncode == 2
@@ -107,6 +104,19 @@ def test_check_says_what_a_plan_would_do(tmp_path: Path) -> None:
     assert "merged: strong_again is the same as raw_strong" in done.stdout
     assert "prune below +1.00 pp, noise floor on 2 seeds, promote 2" in done.stdout
     assert not (tmp_path / "state").exists()
+
+
+def test_check_says_which_batch_is_looked_for(tmp_path: Path) -> None:
+    """The bound is the plan's or the number of examples; the memory is the plan's or the machine's."""
+    plan = PLAN.replace("batch: 32}", "batch: [{largest: {at_most: 48}}, largest]}")
+    limit = "limits: {memory_mib: 700}\n"
+    (tmp_path / "free.yaml").write_text(plan)
+    (tmp_path / "limited.yaml").write_text(limit + plan)
+    free, limited = (fsearch("check", f"{name}.yaml", cwd=tmp_path).stdout for name in ("free", "limited"))
+    words = " ".join(free.split())
+    assert "batch: the largest that fits, at most 48, in nine tenths of what is free when it begins" in words
+    assert "batch: the largest that fits, at most 16384, in nine tenths" in words
+    assert "at most 48, in 700 MiB (limits.memory_mib)" in " ".join(limited.split())
 
 
 @pytest.mark.parametrize("verb", ["report", "export"])

@@ -30,6 +30,7 @@ KEYS = [
         "superseded",
         "seconds",
         "peak_memory_mib",
+        "memory_mib",
     ),
     *("started_at", "ended_at", "fingerprint"),
 ]
