@@ -10,7 +10,6 @@ that run. It imports no torch and is the only writer of the record.
 
 from __future__ import annotations
 
-import base64
 import selectors
 import signal
 import time
@@ -20,23 +19,20 @@ from pathlib import Path
 from fsearch.daemon.child import Child, spawn
 from fsearch.daemon.fingerprint import environment
 from fsearch.daemon.host_memory import attempt_memory_mib
-from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job, remove_checkpoints
+from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job
 from fsearch.daemon.known import Known
+from fsearch.daemon.ledger import Ledger, name_of
 from fsearch.daemon.listener import Listener
-from fsearch.daemon.network import network_news
-from fsearch.daemon.outcomes import outcome_of
-from fsearch.daemon.results import evaluation, figures
 from fsearch.daemon.stop import StopSignals
 from fsearch.daemon.zygote import Zygote, ZygoteDied
 from fsearch.plan import Plan
 from fsearch.search.ahead import build_standing, next_preparation
-from fsearch.search.board import Difference, Note, Run, Wait, differences
+from fsearch.search.board import Note, Run, Wait
 from fsearch.search.next_step import Done, next_step, standing_of
-from fsearch.search.outcomes import CLASSES, Open
-from fsearch.search.rows import Attempt, AttemptSpec
+from fsearch.search.outcomes import Open
+from fsearch.search.rows import Attempt
 from fsearch.store import Store
-from fsearch.store.records import Level
-from fsearch.system.process import kill_group, lives, start_time
+from fsearch.system.process import lives
 
 TICK_S = 0.2
 BEAT_EVERY_S = 1.0
@@ -70,6 +66,7 @@ class Daemon:
         self.listener = listener
         self.stop = stop
         self.known = Known(store, plans, environment(device, threads), daemon_id, attempt_memory_mib())
+        self.ledger = Ledger(store, self.known, plans, state, listener, daemon_id)
         self.worker: Child | None = None  # the one process that uses the device
         self.preparations: dict[bool, Child] = {}  # at most one that downloads, and one that does not
         self.waits: list[Wait] = []  # what keeps each unfinished plan from training
@@ -80,7 +77,7 @@ class Daemon:
 
         0, or 75 if something was given up because `limits.wait_network` was over, or 130 if it was stopped.
         """
-        self._end_what_the_last_daemon_left()
+        self.ledger.end_what_the_last_daemon_left()
         self._wait_for_zygote()
         while True:
             self._read_messages()
@@ -126,11 +123,13 @@ class Daemon:
     def _write_down_what_ended(self) -> None:
         if self.worker and self.worker.ended:
             child, self.worker = self.worker, None
-            self._finish(child)
+            row = self.ledger.finish(child)
+            if row.spec.role == "build":
+                self._use_kernel(row)
         for downloads, child in list(self.preparations.items()):
             if child.ended:
                 del self.preparations[downloads]
-                self._finish(child)
+                self.ledger.finish(child)
 
     def _end_what_hangs(self) -> None:
         for child in self._children():
@@ -140,7 +139,7 @@ class Daemon:
 
     def _replace_a_dead_zygote(self) -> None:
         if not self.zygote.alive and self.worker is None:
-            self._event("warning", "the process that forks workers died; a new one is started")
+            self.ledger.event("warning", "the process that forks workers died; a new one is started")
             self.zygote.end()
             self._new_zygote()
 
@@ -154,9 +153,9 @@ class Daemon:
             run = next_preparation(self.plans, facts, record, now_s, downloads=downloads)
             if run is not None:
                 job = prepare_job(run.spec, self.state / "cache" / "data", self.known.pins)
-                child = spawn("prepare", job, self._log(run.spec, run.try_number))
+                child = spawn("prepare", job, self.ledger.log_of(run.spec, run.try_number))
                 self.preparations[downloads] = child
-                self._begin(child, run, self.known.facts.environment)
+                self.ledger.begin(child, run, self.known.facts.environment)
 
     def _start_the_next_attempt(self) -> str:
         """Give the device its next work: "finished" when every plan is done."""
@@ -165,7 +164,7 @@ class Daemon:
         self.waits = []
         for plan in self.plans:
             while isinstance(step := self._next_step(plan), Note):
-                self._note(step)
+                self.ledger.note(step)
             if isinstance(step, Run):
                 self._start(step)
                 return "running"
@@ -211,17 +210,19 @@ class Daemon:
             selector.select(TICK_S)
         self.stop.drain()
 
-    # Starting and finishing one attempt
+    # Starting one attempt, and what a build means for those after it
 
     def _start(self, run: Run) -> None:
         role = run.spec.role
         if role == "build":
             job = build_job(self.state / "cache" / "kernel", self.device)
-            child = spawn("build", job, self._log(run.spec, run.try_number))
+            child = spawn("build", job, self.ledger.log_of(run.spec, run.try_number))
             fingerprint = self.known.facts.environment
         elif role == "inspect":
             child = spawn(
-                "inspect", inspect_job(run.spec.model["checkpoint"]), self._log(run.spec, run.try_number)
+                "inspect",
+                inspect_job(run.spec.model["checkpoint"]),
+                self.ledger.log_of(run.spec, run.try_number),
             )
             fingerprint = self.known.facts.environment
         else:
@@ -238,79 +239,13 @@ class Daemon:
                 state=self.state,
             )
             try:
-                child = self.zygote.fork(job, self._log(run.spec, run.try_number))
+                child = self.zygote.fork(job, self.ledger.log_of(run.spec, run.try_number))
             except ZygoteDied:
                 self.zygote.end()  # replaced in the next round, and the attempt asked for again
                 return
         self.worker = child
-        self._begin(child, run, fingerprint)
-
-    def _begin(self, child: Child, run: Run, fingerprint: str) -> None:
-        fingerprints = self.known.fingerprints(run.spec)
-        child.attempt = self.known.keep(
-            self.store.begin(
-                run.spec, run.try_number, fingerprint, fingerprints, self.id, child.pid, child.pid_started
-            )
-        )
         self._beat_s = 0.0  # so that nobody is shown the step of the attempt before
-        self.listener.attempt_started(run.spec, run.try_number)
-
-    def _finish(self, child: Child) -> None:
-        """Write down how an attempt ended: details first, the outcome last."""
-        ending = child.close()
-        assert child.attempt is not None
-        outcome = outcome_of(ending)
-        spec, try_number = child.attempt.spec, child.attempt.try_number
-        result = ending.result if ending.result is not None and not ending.torn else {}
-        if spec.role == "prepare" and outcome.word == "completed":
-            self.known.keep_data(spec, result["data"], result.get("origins", ()))
-        elif spec.role == "inspect" and outcome.word == "completed":
-            self.known.keep_model(spec, result["model"])
-        elif outcome.word == "model_changed":
-            self.known.forget_changed_models()
-        self.store.add_evaluations(spec.id, try_number, [evaluation(point) for point in child.evaluations])
-        for half, blobs in result.get("examples", {}).items():
-            arrays = {name: base64.b64decode(blob) for name, blob in blobs.items()}
-            self.store.add_example_scores(spec.id, try_number, half, **arrays)
-        row = self.store.finish(
-            spec.id,
-            try_number,
-            outcome.word,
-            outcome.outcome_class,
-            outcome.reason,
-            pattern=outcome.pattern,
-            ended_monotonic_s=time.monotonic(),
-            retry_after_s=outcome.retry_after_s,
-            **figures(result),
-        )
-        news = network_news(self.known.record.tries(spec.id, row.fingerprint), row)
-        self.known.keep(row)
-        if spec.role == "build":
-            self._use_kernel(row)
-        if outcome.outcome_class in ("result", "configuration"):
-            remove_checkpoints(self.state, spec)
-        _remove_if_empty(self._log(spec, try_number))
-        if step := result.get("resumed_from_step"):
-            self._event("info", f"{_name(spec)} went on from its checkpoint at step {step}")
-        late = result.get("late_torch_imports")
-        if late:
-            self._event("warning", f"{spec.id} imported torch modules after its fork: {', '.join(late)}")
-        self.listener.attempt_ended(row, self._difference(row))
-        if news:
-            self._event("info", news)
-
-    def _note(self, note: Note) -> None:
-        row = self.store.record(
-            note.spec,
-            note.outcome,
-            CLASSES[note.outcome],
-            note.reason,
-            fingerprint=note.fingerprint,
-            daemon=self.id,
-            try_number=self.known.record.next_try_number(note.spec.id),
-        )
-        self.known.keep(row)
-        self.listener.attempt_ended(row, None)
+        self.ledger.begin(child, run, fingerprint)
 
     def _use_kernel(self, row: Attempt) -> None:
         """After a build: the zygote loads the kernel; without one everything goes on with the fallback."""
@@ -321,27 +256,14 @@ class Daemon:
             return  # it is tried again
         if not self.known.backend:
             self.known.backend = NO_KERNEL
-            self._event("warning", f"no compiled kernel, training goes on with {NO_KERNEL}: {row.reason}")
+            self.ledger.event(
+                "warning", f"no compiled kernel, training goes on with {NO_KERNEL}: {row.reason}"
+            )
 
     # Around it
 
-    def _difference(self, row: Attempt) -> Difference | None:
-        for plan in self.plans:
-            for board in standing_of(plan, self.known.facts, self.known.record).boards:
-                found = differences(board).get(row.spec.id)
-                if found is not None:
-                    return found
-        return None
-
     def _children(self) -> list[Child]:
         return [*([self.worker] if self.worker else []), *self.preparations.values()]
-
-    def _end_what_the_last_daemon_left(self) -> None:
-        for row in self.store.unfinished():  # killed first: once noted as ended, nobody would look again
-            if row.pid is not None and start_time(row.pid) == row.pid_started:
-                kill_group(row.pid)
-        for row in self.store.interrupt_unfinished("the daemon that ran it died", "daemon died"):
-            self.known.keep(row)
 
     def _wait_for_zygote(self) -> None:
         """Wait until torch is loaded. A zygote that is killed meanwhile is replaced, at most twice."""
@@ -360,14 +282,6 @@ class Daemon:
         self.zygote = self.zygote.successor()
         self._wait_for_zygote()
 
-    def _log(self, spec: AttemptSpec, try_number: int) -> Path:
-        """Where what a process prints goes: nothing, if all is well."""
-        return self.state / "logs" / f"{spec.id}-{try_number}.log"
-
-    def _event(self, level: Level, text: str) -> None:
-        self.store.event(level, text)
-        self.listener.event(level, text)
-
     def _step_text(self) -> str:
         if self.stop.count:
             return "stopping"
@@ -375,7 +289,7 @@ class Daemon:
             now_s = time.monotonic()
             return "; ".join(wait.told(now_s) for wait in self.waits) or "between attempts"
         spec, progress = self.worker.attempt.spec, self.worker.progress
-        name = _name(spec)
+        name = name_of(spec)
         if "step" in progress:
             return f"{name}: step {progress['step']} of {progress['steps']}"
         return f"{name}: {progress.get('doing', self.worker.ending.phase)}"
@@ -383,14 +297,3 @@ class Daemon:
 
 def new_daemon_id() -> str:
     return uuid.uuid4().hex[:12]
-
-
-def _name(spec: AttemptSpec) -> str:
-    """An attempt as a person would call it."""
-    seed = f"seed {spec.seed}" if spec.variant else ""
-    return " ".join(part for part in (spec.search, spec.stage, spec.variant, seed) if part)
-
-
-def _remove_if_empty(log: Path) -> None:
-    if log.exists() and log.stat().st_size == 0:
-        log.unlink()
