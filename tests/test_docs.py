@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     (ROOT / "README.md", "demo", 0),
     *((ROOT / "docs" / "demo.md", "demo", seed) for seed in (0, 1, 2)),
-    (ROOT / "docs" / "controls.md", "controls", 0),
+    *((ROOT / "docs" / "controls.md", "controls", seed) for seed in (0, 1, 2)),
 ]
 HEADS = {
     "demo": """\

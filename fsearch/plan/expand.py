@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from fsearch.plan.parse import Plan
@@ -50,45 +50,48 @@ class Search:
             raise ValueError(f"{self.label}: the checkpoint {self.model['checkpoint']} is not inspected yet")
         return self.n_layer
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """By name, everything that may tell a search from its siblings."""
+        batch: int | str = self.batch if isinstance(self.batch, int) else "largest"
+        if isinstance(self.batch, Largest) and self.batch.at_most is not None:
+            batch = f"largest<={self.batch.at_most}"
+        steps = "+".join(str(stage.steps) for stage in self.stages)
+        return {**self.arguments, "batch": batch, **self.recipe, "steps": steps}
+
 
 def expand(plan: Plan, models: Mapping[str, InspectedModel] | None = None) -> tuple[Search, ...]:
     """The searches of a plan, in the order in which they run; `models` are the inspected checkpoints."""
     model, n_layer = _model(plan, models or {})
-    rows: list[dict[str, Any]] = []
+    searches: list[Search] = []
     for number, entry in enumerate(plan.entries):
         for batch in entry.batch:
             for lr in entry.recipe.lr:
-                recipe = {**entry.recipe.model_dump(mode="json"), "lr": lr}
-                rows.append({"entry": number, "batch": batch, "recipe": recipe})
-    told = [_told_apart_by(plan, row) for row in rows]
-    searches = []
-    for index, row in enumerate(rows):
-        entry = plan.entries[row["entry"]]
-        siblings = [
-            other for at, other in enumerate(told) if plan.entries[rows[at]["entry"]].task == entry.task
-        ]
-        searches.append(
-            Search(
-                plan=plan.id,
-                index=index,
-                label=_label(entry.task, told[index], siblings),
-                task=entry.task,
-                arguments=entry.arguments,
-                download=entry.download,
-                model=model,
-                n_layer=n_layer,
-                recipe=row["recipe"],
-                batch=row["batch"],
-                stages=entry.stages,
-                screen=entry.screen,
-                variants=entry.variants,
-                every=entry.evaluate.every,
-                master_seed=plan.seed,
-                entry=row["entry"],
-                memory_mib=plan.limits.memory_mib,
-            )
-        )
-    return tuple(searches)
+                searches.append(
+                    Search(
+                        plan=plan.id,
+                        index=len(searches),
+                        label="",
+                        task=entry.task,
+                        arguments=entry.arguments,
+                        download=entry.download,
+                        model=model,
+                        n_layer=n_layer,
+                        recipe={**entry.recipe.model_dump(mode="json"), "lr": lr},
+                        batch=batch,
+                        stages=entry.stages,
+                        screen=entry.screen,
+                        variants=entry.variants,
+                        every=entry.evaluate.every,
+                        master_seed=plan.seed,
+                        entry=number,
+                        memory_mib=plan.limits.memory_mib,
+                    )
+                )
+    places: dict[str, list[dict[str, Any]]] = {}
+    for search in searches:
+        places.setdefault(search.task, []).append(search.place)
+    return tuple(replace(search, label=_label(search, places[search.task])) for search in searches)
 
 
 def _model(plan: Plan, models: Mapping[str, InspectedModel]) -> tuple[dict[str, Any], int | None]:
@@ -102,22 +105,9 @@ def _model(plan: Plan, models: Mapping[str, InspectedModel]) -> tuple[dict[str, 
     return {"checkpoint": known.sha256}, known.n_layer
 
 
-def _told_apart_by(plan: Plan, row: dict[str, Any]) -> dict[str, Any]:
-    entry = plan.entries[row["entry"]]
-    batch = row["batch"]
-    if isinstance(batch, Largest):
-        batch = "largest" if batch.at_most is None else f"largest<={batch.at_most}"
-    return {
-        **entry.arguments,
-        "batch": batch,
-        **row["recipe"],
-        "steps": "+".join(str(stage.steps) for stage in entry.stages),
-    }
-
-
-def _label(task: str, own: dict[str, Any], siblings: list[dict[str, Any]]) -> str:
-    words = [task]
-    for name, value in own.items():
+def _label(search: Search, siblings: Sequence[dict[str, Any]]) -> str:
+    words = [search.task]
+    for name, value in search.place.items():
         if any(other.get(name) != value for other in siblings):
             words.append(value if isinstance(value, str) and name != "steps" else f"{name}={value}")
     return " ".join(words)

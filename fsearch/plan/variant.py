@@ -183,7 +183,7 @@ def canonical(variant: Variant | None, n_layer: int) -> dict[str, Any]:
 
     Seeded layers stand with their whole factor (scale times schedule, to 12 digits), so schedules
     that give the same factors coincide, and a variant that seeds nothing has the baseline's form. What
-    only some gates have stands in their forms only: an input gate that learns nothing is a scalar gate.
+    only some gates have stands in their forms only: a gate that learns nothing is a scalar gate.
     """
     if variant is None:
         return dict(BASELINE_FORM)
@@ -211,6 +211,8 @@ def canonical(variant: Variant | None, n_layer: int) -> dict[str, Any]:
         form.update(weight_lr=variant.weight_lr + 0.0, bias_lr=variant.bias_lr + 0.0)
     elif variant.compat == "drafts":
         form.update(alpha_head=variant.alpha_head + 0.0, alpha_head_lr=variant.alpha_head_lr + 0.0)
+    elif variant.alpha_lr == 0:
+        form["gate"] = "scalar"
     return form
 
 

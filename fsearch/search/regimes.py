@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
 
-from fsearch.plan import Search, Variant
+from fsearch.plan import Largest, Search, Variant
 from fsearch.search.board import Board, Pair, VariantBoard
 from fsearch.search.ids import digest
 from fsearch.search.rows import Attempt
@@ -89,7 +89,9 @@ def _rows(boards: Sequence[Board]) -> list[RegimeRow]:
     seen: dict[tuple[str, str], str] = {}  # trajectories by weights, and who had them first
     rows = []
     for board in boards:
-        where = {name: value for name, value in _place(board.search).items() if name in axes}
+        where = {name: value for name, value in board.search.place.items() if name in axes}
+        if "batch" in where and isinstance(board.search.batch, Largest):
+            where["batch"] = f"{where['batch']} ({board.micro_batch})"
         for entry in board.variants:
             if row := _row(board, entry, where, seen):
                 rows.append(row)
@@ -154,14 +156,14 @@ def _best(boards: Sequence[Board]) -> list[BestAgainstBest]:
     axes = _axes([board.search for board in boards]) - {"lr"}
     groups: dict[str, list[Board]] = {}
     for board in boards:
-        place = {name: value for name, value in _place(board.search).items() if name != "lr"}
+        place = {name: value for name, value in board.search.place.items() if name != "lr"}
         groups.setdefault(digest(place), []).append(board)
     found = []
     for group in groups.values():
         ended = [board for board in group if not board.failed]
         if len(ended) < 2 or not all(board.finished for board in group):
             continue
-        place = _place(ended[0].search)
+        place = ended[0].search.place
         where = {name: value for name, value in place.items() if name in axes}
         names = dict.fromkeys(entry.variant.name for board in ended for entry in board.promoted)
         found += [one for name in names if (one := _best_of(name, ended, where))]
@@ -253,16 +255,9 @@ def _alike(row: Attempt, rival: Attempt) -> bool:
     return one == other
 
 
-def _place(search: Search) -> dict[str, Any]:
-    """Everything that may tell a search from its siblings."""
-    batch = search.batch if isinstance(search.batch, int) else "largest"
-    steps = "+".join(str(stage.steps) for stage in search.stages)
-    return {**search.arguments, "batch": batch, **search.recipe, "steps": steps}
-
-
 def _axes(searches: Sequence[Search]) -> set[str]:
     """The names of what differs among them."""
-    places = [_place(search) for search in searches]
+    places = [search.place for search in searches]
     names = {name for place in places for name in place}
     return {name for name in names if len({repr(place.get(name)) for place in places}) > 1}
 

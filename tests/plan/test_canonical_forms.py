@@ -80,6 +80,7 @@ def test_layer_start_below_one_means_one(layer_start: int) -> None:
         {"schedule": "none", "schedule_min": 0.1},
         {"scale": 2.0, "schedule": "cosine", "schedule_min": 0.5, "schedule_max": 0.5},
         {"alpha": -2},
+        {"gate": "head"},
     ],
 )
 def test_what_trains_the_same_has_one_form(same: dict[str, Any]) -> None:
@@ -93,7 +94,6 @@ def test_what_trains_the_same_has_one_form(same: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "different",
     [
-        {"gate": "head"},
         {"alpha": -2.5},
         {"alpha_lr": 1e-4},
         {"layer_start": 3},
@@ -118,7 +118,10 @@ DRAFTS = {"gate": "head", "compat": "drafts"}
 
 def test_the_forms_of_the_input_gate_and_of_the_drafts_hold_what_they_learn() -> None:
     """What only some gates have stands in their forms, under their names, and in no other form."""
-    scalar, head = canonical(variant(), 3), canonical(variant(gate="head", alpha=-3.0), 3)
+    scalar = canonical(variant(), 3)
+    head = {**scalar, "gate": "head", "alpha": -3.0}
+    trained = {"alpha": -3.0, "alpha_lr": 0.01}
+    assert canonical(variant(gate="head", **trained), 3) == {**head, **trained}
     assert canonical(variant(**INPUT), 3) == {**scalar, "gate": "input", "weight_lr": 5e-4, "bias_lr": 5e-4}
     assert canonical(variant(**DRAFTS), 3) == {**head, "alpha_head": -3.0, "alpha_head_lr": 5e-4}
 

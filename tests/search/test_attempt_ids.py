@@ -32,7 +32,7 @@ def ids(*, at_seed: int = 0, micro_batch: int = 4, **changes: Any) -> dict[str, 
         {"name": "renamed"},
         {"stages": [{**QUICK, "name": "short"}, {**MEDIUM, "name": "long", "seeds": 9}]},
         {"variants": [{"name": "renamed", "layer_start": 0, "alpha": -2}]},
-        {"variants": ["scalar_l1", "head_l1"]},
+        {"variants": ["scalar_l1", "head_l1_trainable"]},
         {"tasks": [{"task": "toy", "batch": 4, "level": 0}, {"task": "other", "batch": 2}]},
         {"screen": {"prune_below": 0.25, "noise_floor_seeds": 3, "promote_at_most": 1}},
         {"claim": {"at_least": 0.1, "alpha": 0.01}},
@@ -81,7 +81,9 @@ def test_seed_and_micro_batch_enter_every_id() -> None:
     assert len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("variant", ["scalar_l2", "head_l1", "scalar_l1_a3", {"name": "aa", "stream": 1}])
+@pytest.mark.parametrize(
+    "variant", ["scalar_l2", "head_l1_trainable", "scalar_l1_a3", {"name": "aa", "stream": 1}]
+)
 def test_the_variant_enters_its_own_id_alone(variant: Any) -> None:
     """Another variant is another attempt beside the same baseline."""
     plain, other = ids(), ids(variants=[variant])
@@ -140,13 +142,13 @@ def test_a_plan_goes_on_with_what_another_has_done() -> None:
     first.run()
     wider = plan_of(
         name="wider",
-        variants=[{"name": "old", "layer_start": 1}, "head_l1"],
+        variants=[{"name": "old", "layer_start": 1}, "head_l1_trainable"],
         stages=[QUICK, {**MEDIUM, "seeds": 4}],
     )
     second = World(wider, scores({}), rows=list(first.rows))
     second.run()
     new = [(r.spec.stage, r.spec.variant, r.spec.seed) for r in second.rows[len(first.rows) :]]
-    assert new == [("quick", "head_l1", 0), ("medium", "no_fs", 4), ("medium", "old", 4)]
+    assert new == [("quick", "head_l1_trainable", 0), ("medium", "no_fs", 4), ("medium", "old", 4)]
 
 
 def test_search_keys_tell_searches_apart() -> None:
@@ -157,7 +159,7 @@ def test_search_keys_tell_searches_apart() -> None:
 
     swept = keys(tasks=[{"task": "toy", "batch": [2, 4], "train": {"lr": [0.01, 0.02]}}])
     assert len(set(swept)) == 4
-    assert keys() == keys(name="other", variants=["head_l1"], screen={"prune_below": 0.3})
+    assert keys() == keys(name="other", variants=["head_l1_trainable"], screen={"prune_below": 0.3})
     assert keys() == [swept[2]]
     assert not set(keys(stages=[MEDIUM])) & set(keys())
 

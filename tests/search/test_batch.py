@@ -12,7 +12,7 @@ from fsearch.search.specs import heaviest, micro_batches, probe_spec, stage_spec
 
 from .builders import OK, OOM, Answer, World, plan_of, search_of, trained
 
-VARIANTS = ["scalar_l9", "scalar_l1", "scalar_l2_nodetach", "scalar_l1_norm_node", "head_l1"]
+VARIANTS = ["scalar_l9", "scalar_l1", "scalar_l2_nodetach", "scalar_l1_norm_node", "head_l1_trainable"]
 
 
 def world_where(fits: int, otherwise: Answer = OOM, *, batch: Any = 12, **changes: Any) -> World:
@@ -185,7 +185,7 @@ def test_an_oom_in_training_changes_no_batch() -> None:
     def answer(spec: AttemptSpec, number: int) -> Answer:
         return OOM if spec.variant == "scalar_l1" and spec.role == "screen" else OK
 
-    world = World(plan_of(variants=["scalar_l1", "head_l1"]), answer)
+    world = World(plan_of(variants=["scalar_l1", "head_l1_trainable"]), answer)
     board = world.run().boards[0]
     assert [entry.exit for entry in board.variants] == ["failed", "pruned"]
     assert {known.spec.micro_batch for known in world.rows} == {4}

@@ -51,7 +51,9 @@ def test_plans_share_an_inspection() -> None:
     world = World(plan_of(**CHECKPOINT))
     world.run()
     again = World(
-        plan_of(**CHECKPOINT, name="again", variants=["head_l1"]), rows=list(world.rows), models=world.models
+        plan_of(**CHECKPOINT, name="again", variants=["head_l1_trainable"]),
+        rows=list(world.rows),
+        models=world.models,
     )
     again.run()
     assert {known.spec.role for known in again.rows[len(world.rows) :]} == {"probe", "screen"}

@@ -106,7 +106,10 @@ def test_it_is_what_the_protocol_would_have_done(fields: dict[str, Any], seed: i
 @given(st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)
 def test_the_threshold_that_was_used_changes_nothing(seed: int) -> None:
-    fields = {"variants": ["scalar_l1", "head_l1", "scalar_l2_nodetach"], "screen": {"prune_below": 0.1}}
+    fields = {
+        "variants": ["scalar_l1", "head_l1_trainable", "scalar_l2_nodetach"],
+        "screen": {"prune_below": 0.1},
+    }
     world = World(plan_of(**fields), chance(seed))
     for with_plan in (True, False):
         for course in of(world, with_plan=with_plan):
@@ -115,7 +118,7 @@ def test_the_threshold_that_was_used_changes_nothing(seed: int) -> None:
 
 def three(prune_below: float, **screen: Any) -> World:
     """Three variants with quick differences 0.3, 0.2 and 0.05; on medium each gains 0.1, exactly."""
-    quick = {"scalar_l1": 0.8, "head_l1": 0.7, "scalar_l2_nodetach": 0.55}
+    quick = {"scalar_l1": 0.8, "head_l1_trainable": 0.7, "scalar_l2_nodetach": 0.55}
     table: dict[tuple[str, str, int], float | str] = {("quick", name, 0): at for name, at in quick.items()}
     for seed in (1, 2, 3):
         table |= {("medium", name, seed): 0.6 + 0.001 * seed for name in quick}
@@ -127,7 +130,7 @@ def test_a_higher_threshold_by_hand() -> None:
     """0.25 leaves one of three variants: two times three attempts of 60 steps fewer, two gains lost."""
     (course,) = of(three(0.01), with_plan=False)
     assert course.at(0.25) == Otherwise(
-        attempts=-6, steps=-360, at_most=False, lost=("head_l1", "scalar_l2_nodetach"), unknown=()
+        attempts=-6, steps=-360, at_most=False, lost=("head_l1_trainable", "scalar_l2_nodetach"), unknown=()
     )
     everything = course.at(0.4)  # and the three baselines
     assert (everything.attempts, everything.steps, len(everything.lost)) == (-12, -720, 3)
@@ -136,7 +139,7 @@ def test_a_higher_threshold_by_hand() -> None:
 def test_a_lower_threshold_by_hand() -> None:
     """What was never confirmed costs more and is unknown; without the plan a limit may have left it out."""
     told = {with_plan: of(three(0.25), with_plan=with_plan)[0].at(0.1) for with_plan in (True, False)}
-    wanted = {"attempts": 3, "steps": 180, "lost": (), "unknown": ("head_l1",)}
+    wanted = {"attempts": 3, "steps": 180, "lost": (), "unknown": ("head_l1_trainable",)}
     assert told[True] == Otherwise(at_most=False, **wanted)
     assert told[False] == Otherwise(at_most=True, **wanted)
 
@@ -162,13 +165,13 @@ def test_a_variant_that_never_reached_the_second_screen() -> None:
     table: dict[tuple[str, str, int], float | str] = {
         ("quick", "scalar_l1", 0): 0.9,
         ("second", "scalar_l1", 0): 0.9,
-        ("quick", "head_l1", 0): 0.55,
+        ("quick", "head_l1_trainable", 0): 0.55,
     }
-    fields = {"stages": [QUICK, LATER, MEDIUM], "variants": ["scalar_l1", "head_l1"]}
+    fields = {"stages": [QUICK, LATER, MEDIUM], "variants": ["scalar_l1", "head_l1_trainable"]}
     world = World(plan_of(**fields, screen={"prune_below": 0.1}), scores(table))
     for with_plan in (True, False):
         (course,) = of(world, with_plan=with_plan)
-        assert (course.at(0.01).attempts, course.at(0.01).unknown) == (None, ("head_l1",))
+        assert (course.at(0.01).attempts, course.at(0.01).unknown) == (None, ("head_l1_trainable",))
 
 
 def test_a_variant_that_failed_is_not_brought_back() -> None:

@@ -16,7 +16,7 @@ from .builders import DIED, QUICK, Answer, AnswerTo, World, model_fact, plan_of
 
 VARIANTS: list[Any] = [
     "scalar_l1",
-    "head_l1",
+    "head_l1_trainable",
     "scalar_l2_nodetach",
     "scalar_l9",  # a static no-op
     {"name": "zero", "scale": 0.0},  # another

@@ -15,7 +15,7 @@ from .builders import OK, Answer, World, data_fact, plan_of, scores, trained, wo
 
 TWO = [{"task": "toy", "batch": 4}, {"task": "other", "batch": 4}]
 GAIN: dict[tuple[str, str, int], float | str] = {
-    ("quick", name, 0): 0.75 for name in ("scalar_l1", "head_l1", "scalar_l2")
+    ("quick", name, 0): 0.75 for name in ("scalar_l1", "head_l1_trainable", "scalar_l2")
 }
 
 
@@ -135,13 +135,13 @@ def test_a_baseline_that_fails_fails_its_search(stage: str, seed: int, word: str
 )
 def test_a_variant_that_fails_leaves_alone(stage: str, seed: int, word: str) -> None:
     """It gets no verdict and trains no further seed; the others go on to theirs."""
-    plan = plan_of(variants=["scalar_l1", "head_l1"])
+    plan = plan_of(variants=["scalar_l1", "head_l1_trainable"])
     world = World(plan, scores({**GAIN, (stage, "scalar_l1", seed): word}))
     standing = world.run()
     failed, other = standing.boards[0].variants
     assert failed.exit == "failed" and other.exit is None
     assert f"{stage} seed {seed}" in failed.reason and word in failed.reason
-    assert set(words(standing)) == {(0, "head_l1")}
+    assert set(words(standing)) == {(0, "head_l1_trainable")}
     later = [s for at, name, s in trained(world) if name == "scalar_l1" and at == "medium"]
     assert set(later) == ({*range(1, seed + 1)} if stage == "medium" else set())
 
@@ -230,7 +230,7 @@ def test_an_unfinished_search_begins_again_after_an_update() -> None:
 
 def test_the_same_rows_in_another_order_say_the_same() -> None:
     """A record is a set of rows: their sequence numbers order them."""
-    world = World(plan_of(variants=["scalar_l1", "head_l1"]), scores(GAIN))
+    world = World(plan_of(variants=["scalar_l1", "head_l1_trainable"]), scores(GAIN))
     for _ in range(6):
         world.step()
     steps = [

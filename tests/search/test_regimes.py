@@ -32,7 +32,7 @@ def world_of(
             score += gain(spec) + WOBBLE.get(spec.seed, 0.0)
         return Answer(score=score, screen_score=score - 0.05, weights=weights(spec))
 
-    fields = {"screen": {"prune_below": -0.45}, "variants": ["scalar_l1", "scalar_l2", "head_l1"]}
+    fields = {"screen": {"prune_below": -0.45}, "variants": ["scalar_l1", "scalar_l2", "head_l1_trainable"]}
     return World(plan_of(**{**fields, **changes}), answer)
 
 
@@ -62,9 +62,11 @@ def test_one_row_for_each_variant_and_search() -> None:
         {"order": "q_after", "batch": 4},
         {"order": "q_first", "batch": 4},
     ]
-    assert places == [(name, where) for name in ("scalar_l1", "scalar_l2", "head_l1") for where in three]
+    assert places == [
+        (name, where) for name in ("scalar_l1", "scalar_l2", "head_l1_trainable") for where in three
+    ]
     families = {row.variant: row.family for row in one.rows}
-    assert families["scalar_l1"] == families["scalar_l2"] != families["head_l1"]
+    assert families["scalar_l1"] == families["scalar_l2"] != families["head_l1_trainable"]
     test = paired_t([0.09, 0.1, 0.11])
     for row in one.rows:
         assert (row.stage, row.seeds, row.sign, row.replay_of) == ("medium", 3, "", "")
@@ -91,7 +93,7 @@ def test_signs_that_flip() -> None:
     def gain(spec: AttemptSpec) -> float:
         if spec.arguments["order"] == "q_after":
             return 0.1
-        return {"scalar_l1": -0.1, "scalar_l2": -0.005, "head_l1": 0.05}[spec.variant]
+        return {"scalar_l1": -0.1, "scalar_l2": -0.005, "head_l1_trainable": 0.05}[spec.variant]
 
     signs = {key: row.sign for key, row in rows_by(found(world_of(gain, tasks=ORDERS))).items()}
     assert signs == {
@@ -99,8 +101,8 @@ def test_signs_that_flip() -> None:
         ("scalar_l1", "toy q_first"): "flip",
         ("scalar_l2", "toy q_after"): "flip",
         ("scalar_l2", "toy q_first"): "flip?",
-        ("head_l1", "toy q_after"): "",
-        ("head_l1", "toy q_first"): "",
+        ("head_l1_trainable", "toy q_after"): "",
+        ("head_l1_trainable", "toy q_first"): "",
     }
 
 
@@ -124,7 +126,7 @@ def test_identical_trajectories_are_counted_once() -> None:
     first, again = rows["scalar_l1", "toy q_after"], rows["scalar_l1", "toy q_first"]
     assert (first.seeds, first.replay_of) == (3, "")
     assert (again.seeds, again.replay_of) == (0, "toy q_after scalar_l1")
-    assert rows["head_l1", "toy q_first"].seeds == 0
+    assert rows["head_l1_trainable", "toy q_first"].seeds == 0
 
 
 def test_a_replayed_sweep_is_no_second_best() -> None:

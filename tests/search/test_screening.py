@@ -13,7 +13,7 @@ from fsearch.search.walk import unmerged
 
 from .builders import QUICK, TWINS, Answer, World, plan_of, scores, trained, words
 
-THREE = ["scalar_l1", "head_l1", "scalar_l2"]
+THREE = ["scalar_l1", "head_l1_trainable", "scalar_l2"]
 
 
 def entry_of(board: Board, name: str) -> VariantBoard:
@@ -63,32 +63,36 @@ def test_scores_that_tie_although_the_losses_differ_are_told() -> None:
     """Within one stage and seed alone, the baseline among them or not; equal losses too are no tie."""
     table = {
         ("quick", "scalar_l1", 0): (0.5, 0.9),
-        ("quick", "head_l1", 0): (0.75, 0.8),
+        ("quick", "head_l1_trainable", 0): (0.75, 0.8),
         ("quick", "scalar_l2", 0): (0.75, 0.7),
         ("medium", "no_fs", 1): (0.25, 1.0),
-        ("medium", "head_l1", 1): (0.25, 1.0),
+        ("medium", "head_l1_trainable", 1): (0.25, 1.0),
         ("medium", "scalar_l2", 1): (0.125, 1.0),
         ("medium", "no_fs", 2): (0.75, 0.5),
-        ("medium", "head_l1", 2): (0.625, 0.5),
+        ("medium", "head_l1_trainable", 2): (0.625, 0.5),
         ("medium", "scalar_l2", 2): (0.625, 0.6),
     }
     ties = with_losses(table).run().boards[0].ties
     assert ties == [
         Tie("quick", 0, 0.5, ("no_fs", "scalar_l1")),
-        Tie("quick", 0, 0.75, ("head_l1", "scalar_l2")),
-        Tie("medium", 2, 0.625, ("head_l1", "scalar_l2")),
+        Tie("quick", 0, 0.75, ("head_l1_trainable", "scalar_l2")),
+        Tie("medium", 2, 0.625, ("head_l1_trainable", "scalar_l2")),
     ]
 
 
 def test_a_pruned_variant_goes_no_further_at_once() -> None:
     """Its row is the last that is trained of it; the others are not held up."""
-    table = {("quick", "scalar_l1", 0): 0.4, ("quick", "head_l1", 0): 0.6, ("quick", "scalar_l2", 0): 0.7}
+    table = {
+        ("quick", "scalar_l1", 0): 0.4,
+        ("quick", "head_l1_trainable", 0): 0.6,
+        ("quick", "scalar_l2", 0): 0.7,
+    }
     world = World(plan_of(variants=THREE), scores(table))
     board = world.run().boards[0]
     assert [entry.exit for entry in board.variants] == ["pruned", None, None]
     order = [("quick", "no_fs", 0), *(("quick", name, 0) for name in THREE)]
     for seed in (1, 2, 3):
-        order += [("medium", name, seed) for name in ("no_fs", "head_l1", "scalar_l2")]
+        order += [("medium", name, seed) for name in ("no_fs", "head_l1_trainable", "scalar_l2")]
     assert trained(world) == order
     assert not entry_of(board, "scalar_l1").screens[0].tie
 
@@ -114,7 +118,11 @@ def test_the_best_survivors_are_promoted_in_the_order_of_the_plan(
 
 def test_who_is_not_promoted_is_told() -> None:
     """A survivor that others beat leaves the search as `not_promoted`, with no medium row."""
-    table = {("quick", "scalar_l1", 0): 0.6, ("quick", "head_l1", 0): 0.8, ("quick", "scalar_l2", 0): 0.7}
+    table = {
+        ("quick", "scalar_l1", 0): 0.6,
+        ("quick", "head_l1_trainable", 0): 0.8,
+        ("quick", "scalar_l2", 0): 0.7,
+    }
     plan = plan_of(variants=THREE, screen={"promote_at_most": 2})
     world = World(plan, scores(table))
     board = world.run().boards[0]
@@ -122,7 +130,7 @@ def test_who_is_not_promoted_is_told() -> None:
     assert "2 better" in board.variants[0].reason
     assert {name for stage, name, _ in trained(world) if stage == "medium"} == {
         "no_fs",
-        "head_l1",
+        "head_l1_trainable",
         "scalar_l2",
     }
 

@@ -18,8 +18,13 @@ CLEAR = [0.030, 0.031, 0.032, 0.9, 0.9]  # the last two are never asked for
 NOISE = [0.09, -0.08, 0.02, 0.03, -0.05]
 LATE = [0.05, 0.02, 0.04, 0.035, 0.036]  # decided by five seeds, not by three
 TASKS = [{"task": "toy", "batch": 4}, {"task": "other", "batch": 4}]
-VARIANTS = ["scalar_l1", "head_l1"]
-TABLE = {"toy scalar_l1": CLEAR, "toy head_l1": NOISE, "other scalar_l1": LATE, "other head_l1": CLEAR}
+VARIANTS = ["scalar_l1", "head_l1_trainable"]
+TABLE = {
+    "toy scalar_l1": CLEAR,
+    "toy head_l1_trainable": NOISE,
+    "other scalar_l1": LATE,
+    "other head_l1_trainable": CLEAR,
+}
 
 
 def world_of(table: dict[str, list[float]] = TABLE, **changes: Any) -> World:
@@ -47,21 +52,26 @@ def test_only_what_is_undecided_gets_more_seeds_and_only_after_all_searches() ->
         (task, name, seed)
         for task in ("toy", "other")
         for seed in (1, 2, 3)
-        for name in ("no_fs", "scalar_l1", "head_l1")
+        for name in ("no_fs", "scalar_l1", "head_l1_trainable")
     ]
-    more = [("toy", name, seed) for seed in (4, 5) for name in ("no_fs", "head_l1")]
+    more = [("toy", name, seed) for seed in (4, 5) for name in ("no_fs", "head_l1_trainable")]
     more += [("other", name, seed) for seed in (4, 5) for name in ("no_fs", "scalar_l1")]
     assert confirmations(world) == first + more
     seeds = {key: verdict.paired.n for key, verdict in standing.verdicts.items()}
-    assert seeds == {(0, "scalar_l1"): 3, (0, "head_l1"): 5, (1, "scalar_l1"): 5, (1, "head_l1"): 3}
-    assert [board.top_up for board in standing.boards] == [{"head_l1"}, {"scalar_l1"}]
+    assert seeds == {
+        (0, "scalar_l1"): 3,
+        (0, "head_l1_trainable"): 5,
+        (1, "scalar_l1"): 5,
+        (1, "head_l1_trainable"): 3,
+    }
+    assert [board.top_up for board in standing.boards] == [{"head_l1_trainable"}, {"scalar_l1"}]
 
 
 def test_the_words_are_those_of_the_two_looks() -> None:
     """The decided keep the word of the first look; the others are held against the second level, with the
     decided in the correction."""
     standing = world_of().run()
-    order = [(0, "scalar_l1"), (0, "head_l1"), (1, "scalar_l1"), (1, "head_l1")]
+    order = [(0, "scalar_l1"), (0, "head_l1_trainable"), (1, "scalar_l1"), (1, "head_l1_trainable")]
     differences = [CLEAR, NOISE, LATE, CLEAR]
     first = verdicts([d[:3] for d in differences], 0.001, FIRST_LEVEL, provisional=False)
     assert undecided(first) == [False, True, True, False]
@@ -75,7 +85,7 @@ def test_the_words_are_those_of_the_two_looks() -> None:
         assert found.p_better == pytest.approx(verdict.p_better, rel=1e-6)
         assert not found.provisional
     assert words(standing)[1, "scalar_l1"] == "at_least_delta"
-    assert words(standing)[0, "head_l1"] == "inconclusive"
+    assert words(standing)[0, "head_l1_trainable"] == "inconclusive"
 
 
 def test_when_verdicts_are_provisional() -> None:
@@ -94,13 +104,13 @@ def test_when_verdicts_are_provisional() -> None:
     clear = "at_least_delta"
     assert seen[-1] == {
         (0, "scalar_l1"): (clear, False),
-        (0, "head_l1"): ("inconclusive", False),
+        (0, "head_l1_trainable"): ("inconclusive", False),
         (1, "scalar_l1"): (clear, False),
-        (1, "head_l1"): (clear, False),
+        (1, "head_l1_trainable"): (clear, False),
     }
-    assert {(0, "scalar_l1"): (clear, False), (1, "head_l1"): (clear, False)} in seen
-    assert {**seen[-1], (0, "head_l1"): ("inconclusive", True)}.items() >= seen[-2].items()
-    early = [said for said in seen if (1, "head_l1") not in said]
+    assert {(0, "scalar_l1"): (clear, False), (1, "head_l1_trainable"): (clear, False)} in seen
+    assert {**seen[-1], (0, "head_l1_trainable"): ("inconclusive", True)}.items() >= seen[-2].items()
+    early = [said for said in seen if (1, "head_l1_trainable") not in said]
     assert early and all(provisional for said in early for _, provisional in said.values())
 
 
@@ -124,7 +134,7 @@ def test_a_search_whose_further_baseline_fails_keeps_what_was_decided() -> None:
     world.answer = answer
     standing = world.run()
     assert "seed 4" in standing.boards[0].failed
-    assert set(words(standing)) == {(0, "scalar_l1"), (1, "scalar_l1"), (1, "head_l1")}
+    assert set(words(standing)) == {(0, "scalar_l1"), (1, "scalar_l1"), (1, "head_l1_trainable")}
 
 
 def test_a_top_up_under_another_fingerprint_begins_its_search_again() -> None:

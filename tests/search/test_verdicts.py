@@ -82,12 +82,12 @@ def test_a_failed_variant_stays_in_the_family() -> None:
     assert with_silent == with_noise
 
     def answer(spec: AttemptSpec, number: int) -> Answer:
-        if spec.variant == "head_l1" and spec.stage == "medium" and spec.seed == 3:
+        if spec.variant == "head_l1_trainable" and spec.stage == "medium" and spec.seed == 3:
             return Answer(outcome="diverged")
         gains = 0.2 if spec.stage == "quick" else CLEAR[spec.seed - 1] if spec.seed else 0.0
         return Answer(score=0.4 + (0.0 if spec.variant == "no_fs" else gains))
 
-    standing = World(plan_of(variants=["scalar_l1", "head_l1"]), answer).run()
+    standing = World(plan_of(variants=["scalar_l1", "head_l1_trainable"]), answer).run()
     alone = verdicts([CLEAR], 0.01, 0.05, provisional=False)[0]
     assert list(standing.verdicts) == [(0, "scalar_l1")]
     assert standing.verdicts[0, "scalar_l1"].p_better == pytest.approx(2 * alone.p_better)
@@ -104,16 +104,21 @@ def gains(table: dict[str, list[float]], quick_gain: float = 0.25) -> World:
         return Answer(score=base + gain)
 
     tasks = [{"task": "toy", "batch": 4}, {"task": "other", "batch": 4}]
-    return World(plan_of(tasks=tasks, variants=["scalar_l1", "head_l1"]), answer)
+    return World(plan_of(tasks=tasks, variants=["scalar_l1", "head_l1_trainable"]), answer)
 
 
-TABLE = {"toy scalar_l1": CLEAR, "toy head_l1": NOISE, "other scalar_l1": SMALL, "other head_l1": HARM}
+TABLE = {
+    "toy scalar_l1": CLEAR,
+    "toy head_l1_trainable": NOISE,
+    "other scalar_l1": SMALL,
+    "other head_l1_trainable": HARM,
+}
 
 
 def test_the_family_is_the_whole_plan() -> None:
     """Variants of all searches are corrected together, by their matched differences on fresh seeds."""
     standing = gains(TABLE).run()
-    keys = [(0, "scalar_l1"), (0, "head_l1"), (1, "scalar_l1"), (1, "head_l1")]
+    keys = [(0, "scalar_l1"), (0, "head_l1_trainable"), (1, "scalar_l1"), (1, "head_l1_trainable")]
     expected = verdicts(list(TABLE.values()), 0.01, 0.05, provisional=False)
     assert list(standing.verdicts) == keys
     assert words(standing) == {key: verdict.word for key, verdict in zip(keys, expected, strict=True)}
@@ -146,11 +151,11 @@ def test_a_variant_with_missing_seeds_has_no_verdict() -> None:
     said = world.answer
 
     def answer(spec: AttemptSpec, number: int) -> Answer:
-        lost = (spec.task, spec.variant, spec.stage, spec.seed) == ("toy", "head_l1", "medium", 3)
+        lost = (spec.task, spec.variant, spec.stage, spec.seed) == ("toy", "head_l1_trainable", "medium", 3)
         return Answer("diverged", None, "loss is nan") if lost else said(spec, number)
 
     standing = replace(world, answer=answer).run()
-    assert (0, "head_l1") not in standing.verdicts and len(standing.verdicts) == 3
+    assert (0, "head_l1_trainable") not in standing.verdicts and len(standing.verdicts) == 3
     entry = standing.boards[0].variants[1]
     assert entry.exit == "failed" and len(entry.pairs) == 2
 

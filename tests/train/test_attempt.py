@@ -14,7 +14,7 @@ import pytest
 
 from fsearch.tasks import prepared
 from fsearch.train import checkpoint
-from tests.train.conftest import MakeJob
+from tests.train.conftest import SEED_FORM, MakeJob
 from tests.train.processes import Worker, ZygoteProcess, kill, numbers
 
 BASELINE = {"gate": "none", "stream": 0}
@@ -239,3 +239,15 @@ def test_a_trained_gate_does_not_change_clipping(make_job: MakeJob, shared_zygot
         for lr in (0.0, 1e-30)
     )
     assert trained["weights_sha256"] == fixed["weights_sha256"]
+
+
+def test_a_head_gate_that_learns_nothing_is_the_scalar_gate(
+    make_job: MakeJob, shared_zygote: ZygoteProcess
+) -> None:
+    """To the digit, trained beside it: so plans count them as one variant."""
+    fixed = {**SEED_FORM, "alpha_lr": 0.0, "norm": True, "clip": 1.0}
+    scalar, head, learns = (
+        shared_zygote.fork(make_job(form={**fixed, "gate": gate, "alpha_lr": rate})).finish()
+        for gate, rate in (("scalar", 0.0), ("head", 0.0), ("head", 0.01))
+    )
+    assert numbers(scalar) == numbers(head) != numbers(learns)
