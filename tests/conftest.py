@@ -18,8 +18,10 @@ def kernel_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from fsearch.kernels import build, load
 
-    named = os.environ.get("FSEARCH_KERNEL_CACHE")
-    cache = Path(named) if named else tmp_path_factory.mktemp("kernels")
+    named, folder = os.environ.get("FSEARCH_KERNEL_CACHE"), tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which all workers share, so that the first one builds for all
+    cache = Path(named) if named else folder / "kernels"
     library = build.build(cache, cuda=build.native_targets() if torch.cuda.is_available() else ()).library
     load(library)
     return library
