@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def attempt_job(
             "first_losses": list(reference.first_losses),
             "weights_sha256": reference.early_weights_sha256,
         },
+        "look": None if run.look is None else asdict(run.look),
         "device": device,
         "threads": threads,
         "backend": backend,

@@ -14,8 +14,8 @@ def evaluation(message: dict[str, Any]) -> Evaluation:
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """The columns of a row that a result message fills."""
-    names = ["score", "loss", "acc_pooled", "screen_score", "screen_loss", "metrics", "tokens", "backend"]
-    names += ["early_weights_sha256", "weights_sha256", "peak_memory_mib"]
+    names = ["score", "loss", "acc_pooled", "screen_score", "screen_loss", "look_score", "metrics"]
+    names += ["tokens", "backend", "early_weights_sha256", "weights_sha256", "peak_memory_mib"]
     found = {name: result[name] for name in names if result.get(name) is not None}
     if "steps" in result:
         found["steps_done"] = result["steps"]

@@ -200,6 +200,9 @@ def _check_stages(
     if isinstance(confirm_seeds, int) and confirm_seeds < MIN_CONFIRM_SEEDS:
         message = f"a verdict needs at least {MIN_CONFIRM_SEEDS} seeds, not {confirm_seeds}"
         complain((*at, len(stages) - 1, "seeds"), message)
+    if screen and screen.futility_look is not None and stages[0].steps < 2:
+        message = "a stage that is looked into (screen.futility_look) needs at least 2 steps"
+        complain((*at, 0, "steps"), message)
     if screen and len(stages) == 1:
         complain(
             (*path, "screen"),

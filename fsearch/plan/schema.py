@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from fsearch.plan.variant import BASELINE, Variant, parse_name
 
@@ -151,6 +161,10 @@ class Stage(Strict):
         return self.seeds.then if isinstance(self.seeds, TopUp) else self.seeds or 1
 
 
+SEEDS_OF_A_LOOK = 2
+"""Seeds of the noise floor that a look needs at least: with one of them failed there is still a spread."""
+
+
 class Screen(Strict):
     """What a quick variant must show to be confirmed."""
 
@@ -160,6 +174,27 @@ class Screen(Strict):
     """How many survivors go on, best first; null for all."""
     noise_floor_seeds: int = Field(default=0, ge=0, le=100)
     """Further seeds on which the quick baseline is trained, to know the noise."""
+    futility_look: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the first stage's steps after which a variant too far behind is stopped; null: none is."""
+
+    @field_validator("futility_look")
+    @classmethod
+    def _noise_is_known(cls, look: float | None, info: ValidationInfo) -> float | None:
+        seeds = info.data.get("noise_floor_seeds", SEEDS_OF_A_LOOK)
+        if look is not None and seeds < SEEDS_OF_A_LOOK:
+            raise ValueError(
+                f"a look holds variants against the noise floor, and noise_floor_seeds is {seeds}; give at "
+                f"least {SEEDS_OF_A_LOOK}, or leave the look out"
+            )
+        return look
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_asked(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a look as before there was one: a plan that asks for none keeps its id."""
+        fields: dict[str, Any] = serialize(self)
+        if self.futility_look is None:
+            fields.pop("futility_look", None)
+        return fields
 
 
 class Claim(Strict):

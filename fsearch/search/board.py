@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fsearch.plan import Search, Variant
+from fsearch.search.futility import Look
 from fsearch.search.rows import Attempt, AttemptSpec
 from fsearch.search.screening import Decision, Tie, d_acc, tied
 from fsearch.search.statistics import OperatingCard
@@ -24,6 +25,7 @@ class Run:
     spec: AttemptSpec
     try_number: int
     noop_reference: Attempt | None = None
+    look: Look | None = None  # of a variant that may be stopped early
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class VariantBoard:
     exit: Exit | None = None  # how it left before a verdict
     reason: str = ""
     screens: list[Screened] = field(default_factory=list)
+    stopped: Attempt | None = None  # its row, where a look ended it
     promoted: bool = False
     pairs: list[Pair] = field(default_factory=list)
 
@@ -184,7 +187,7 @@ class Record:
 class Difference:
     """What a row's matched comparison says: `decision` only where a screening stage decided on it."""
 
-    d_acc: float
+    d_acc: float | None  # None where a look ended the row: it has no score to compare
     decision: Decision | None
 
 
@@ -194,6 +197,8 @@ def differences(board: Board) -> dict[str, Difference]:
     for entry in board.variants:
         for screened in entry.screens:
             found[screened.row.spec.id] = Difference(screened.difference, screened.decision)
+        if entry.stopped is not None:
+            found[entry.stopped.spec.id] = Difference(None, "prune")
         for pair in entry.pairs:
             found[pair.row.spec.id] = Difference(pair.difference, None)
     return found

@@ -112,6 +112,8 @@ def _replayed(
     if attempt.outcome != "completed":
         reason = attempt.reason or attempt.outcome or "it has not ended"
         decision = None if attempt.outcome_class in (None, "result") else "failed"
+        if attempt.outcome == "stopped_early":
+            decision = "prune"
     elif attempt.score is None:
         decision, reason = "failed", "no score was recorded"
     elif baseline is None or baseline.attempt.score is None:
@@ -163,5 +165,5 @@ def _matched_key(attempt: Attempt) -> str:
 
 def _quick_key(row: Recorded) -> str:
     """What a medium row and its quick baseline share; ours share no seed."""
-    apart = ("role", "steps", "halves") if row.drafts else ("role", "steps", "halves", "seed")
+    apart = ("role", "steps", "look_step", "halves", *(() if row.drafts else ("seed",)))
     return digest({name: value for name, value in comparable(row.attempt).items() if name not in apart})

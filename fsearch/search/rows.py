@@ -51,6 +51,12 @@ class AttemptSpec:
     master_seed: int
     memory_mib: int | None = None  # what it may take; None: nobody knew
 
+    @property
+    def look_step(self) -> int | None:
+        """The step after which it is looked at (see `fsearch.search.futility`); None for no look."""
+        step: int | None = self.evaluate.get("look")
+        return step
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -71,6 +77,7 @@ class Attempt:
     acc_pooled: float | None = None
     screen_score: float | None = None  # on the screen half, where both halves were scored
     screen_loss: float | None = None
+    look_score: float | None = None  # on the screen half, after `look_step` steps
     metrics: dict[str, float] = field(default_factory=dict)  # the task's own, on the headline half
     steps_done: int = 0
     tokens: int = 0

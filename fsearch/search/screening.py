@@ -24,6 +24,7 @@ MATCHED = (
     "micro_batch",
     "role",
     "steps",
+    "look_step",
     "halves",
     "seed",
     "master_seed",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fsearch.plan import BASELINE, Largest, Plan, Search, Stage, Variant, canonical
+from fsearch.search.futility import look_step
 from fsearch.search.ids import data_key, digest
 from fsearch.search.rows import AttemptSpec, Half, Role
 
@@ -96,7 +97,9 @@ def stage_spec(
     form = canonical(variant, search.layers)
     name = variant.name if variant else BASELINE
     role: Role = "confirm" if confirms else "screen"
-    return _spec(search, stage.name, role, stage.steps, halves, name, form, seed, micro_batch, memory_mib)
+    sizes = micro_batch, memory_mib
+    look = look_step(search, stage)
+    return _spec(search, stage.name, role, stage.steps, halves, name, form, seed, *sizes, look=look)
 
 
 def noop_spec(search: Search, stage: Stage, variant: Variant) -> AttemptSpec:
@@ -171,12 +174,17 @@ def _shared(search: Search) -> dict[str, Any]:
         "screened": search.screen is not None,
         "master_seed": search.master_seed,
     }
-    return shared | _limit(search)
+    return shared | _limit(search) | _look(search, look_step(search, search.stages[0]))
 
 
 def _limit(search: Search) -> dict[str, int]:
     """A limit of the plan as it stands in ids: it decides what runs out of memory."""
     return {} if search.memory_mib is None else {"memory_mib": search.memory_mib}
+
+
+def _look(search: Search, step: int | None) -> dict[str, int]:
+    """A look as it stands in ids: its step, and how many baselines decide who is stopped there."""
+    return {} if step is None else {"look": step, "noise_floor_seeds": len(noise_floor_seeds(search))}
 
 
 def _spec(
@@ -192,6 +200,7 @@ def _spec(
     memory_mib: int | None = None,
     *,
     probe: bool = False,
+    look: int | None = None,
 ) -> AttemptSpec:
     batch = search.batch if isinstance(search.batch, int) else micro_batch
     identity = {
@@ -208,7 +217,9 @@ def _spec(
         "master_seed": search.master_seed,
         "probe": probe,
         **_limit(search),
+        **_look(search, look),
     }
+    curve = {"every": search.every or max(1, steps // CURVE_POINTS)}
     return AttemptSpec(
         id=digest(identity),
         plan=search.plan,
@@ -224,7 +235,7 @@ def _spec(
         role=role,
         steps=steps,
         halves=halves,
-        evaluate={"every": search.every or max(1, steps // CURVE_POINTS)},
+        evaluate=curve if look is None else {**curve, "look": look},
         variant=variant,
         form=form,
         seed=seed,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from fsearch.plan import Claim, Limits, Search, Stage, sort_out
 from fsearch.search.board import Board, Note, Pair, Record, Run, Screened, Step, VariantBoard, Wait
+from fsearch.search.futility import Look, look_of
 from fsearch.search.outcomes import Closed, standing
 from fsearch.search.probe import TRIES, Tried, largest_that_fits, next_size, probe_memory_mib
 from fsearch.search.rows import Attempt, AttemptSpec
@@ -152,10 +153,11 @@ class _Walker:
         assert self.search.screen is not None
         prune_below = self.search.screen.prune_below
         baseline = self._baseline(stage, SCREEN_SEED)
+        look = None
         if stage is self.search.stages[0]:
-            self._noise_floor(stage, baseline)
+            look = look_of(baseline, self._noise_floor(stage, baseline))
         for entry in self._still_in():
-            row = self._train(stage, entry, SCREEN_SEED, baseline)
+            row = self._train(stage, entry, SCREEN_SEED, baseline, look)
             if row is None:
                 continue
             difference = d_acc(row, baseline)
@@ -166,19 +168,20 @@ class _Walker:
                 entry.exit = "pruned"
                 entry.reason = "an exact tie with its baseline" if screened.tie else ""
 
-    def _noise_floor(self, stage: Stage, baseline: Attempt) -> None:
+    def _noise_floor(self, stage: Stage, baseline: Attempt) -> list[Attempt]:
         """The quick baseline on the seeds of the confirmation; one that fails is left out of the spread."""
         assert self.search.screen is not None
-        scores = [baseline.score]
+        rows = []
         for seed in noise_floor_seeds(self.search):
             closed = self._ask(stage_spec(self.search, stage, None, seed, *self._sizes))
             if closed.completed:
                 self.board.baselines[stage.name, seed] = closed.last
-                scores.append(closed.last.score)
-        self.board.noise_scores = [score for score in scores if score is not None]
+                rows.append(closed.last)
+        self.board.noise_scores = [row.score for row in (baseline, *rows) if row.score is not None]
         self.board.noise_sd = sd = noise_sd(self.board.noise_scores)
         if sd is not None:
             self.board.card = operating_card(self.search.screen.prune_below, self.claim.at_least, sd)
+        return rows
 
     def _promote(self) -> None:
         if self.search.screen is None:
@@ -226,17 +229,24 @@ class _Walker:
         self.board.baselines[stage.name, seed] = closed.last
         return closed.last
 
-    def _train(self, stage: Stage, entry: VariantBoard, seed: int, baseline: Attempt) -> Attempt | None:
+    def _train(
+        self, stage: Stage, entry: VariantBoard, seed: int, baseline: Attempt, look: Look | None = None
+    ) -> Attempt | None:
         """The variant's completed row, or None when it leaves the search here."""
         spec = stage_spec(self.search, stage, entry.variant, seed, *self._sizes)
-        closed = self._ask(spec, baseline)
+        closed = self._ask(spec, baseline, look)
         if closed.completed:
             return closed.last
+        if closed.last.outcome == "stopped_early":
+            entry.exit, entry.reason, entry.stopped = "pruned", closed.last.reason, closed.last
+            return None
         entry.exit = "noop" if closed.last.outcome == "noop" else "failed"
         entry.reason = f"{stage.name} seed {seed}: {closed.last.reason or closed.last.outcome}"
         return None
 
-    def _ask(self, spec: AttemptSpec, noop_reference: Attempt | None = None) -> Closed:
+    def _ask(
+        self, spec: AttemptSpec, noop_reference: Attempt | None = None, look: Look | None = None
+    ) -> Closed:
         self.board.asked.append(spec.id)
         tries = self.record.tries(spec.id, self.board.fingerprint)
         state = standing(tries, self.limits, self.daemon)
@@ -245,7 +255,7 @@ class _Walker:
         if state.not_before_s > self.now_s:
             why = f"{spec.search} {spec.stage} {spec.variant} is tried again: {state.why}"
             raise _Blocked(Wait(state.not_before_s, why))
-        raise _Blocked(Run(spec, self.record.next_try_number(spec.id), noop_reference))
+        raise _Blocked(Run(spec, self.record.next_try_number(spec.id), noop_reference, look))
 
 
 def unmerged(variants: list[VariantBoard], name: str) -> VariantBoard:

@@ -28,6 +28,7 @@ class Result(TypedDict, total=False):
     acc_pooled: float | None
     screen_score: float | None
     screen_loss: float | None
+    look_score: float | None
     metrics: dict[str, float]
     steps_done: int
     tokens: int

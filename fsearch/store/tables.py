@@ -158,6 +158,7 @@ attempt = Table(
     Column("metrics", Json, nullable=False, server_default="{}"),
     _real("retry_after_s"),
     _integer("memory_mib", nullable=True),
+    _real("look_score"),
     CheckConstraint(
         "(outcome IS NULL) = (outcome_class IS NULL) AND (outcome IS NULL) = (ended_sequence IS NULL)",
         name="ended_wholly",

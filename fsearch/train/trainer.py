@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from torch.utils import deterministic
 
 from fsearch import kernels
-from fsearch.kernels.library import FALLBACK
 from fsearch.rwkv7 import weights_sha256
 from fsearch.tasks import create, prepared
 from fsearch.train import checkpoint
+from fsearch.train.backend import load_kernel, use_backend
 from fsearch.train.batches import DataOrder, Examples, Integers
 from fsearch.train.evaluate import Scores, evaluate
 from fsearch.train.job import Channel, Job
@@ -129,7 +129,7 @@ class Trainer:
         if job["memory_mib"] is not None:
             torch.zeros(_STARTS_THREADS).add_(1)
             self._memory.limit(job["memory_mib"])
-        _use_backend(job["backend"])
+        use_backend(job["backend"])
         data = prepared.load(Path(job["data"]["path"]))
         if data.meta.sha256 != job["data"]["sha256"]:
             raise ValueError(
@@ -218,18 +218,36 @@ class Trainer:
     # Evaluation
 
     def _evaluate_if_due(self) -> None:
-        """A point of the curve, on the first half asked for; the one at the last step is not made here."""
-        every = self._job["evaluate"]["every"]
-        if every is None or self._step == 0 or self._step % every != 0:
+        """A point of the curve, on the first half asked for, and the look; the last step has its own."""
+        every, look = self._job["evaluate"]["every"], self._job["evaluate"].get("look")
+        on_the_curve = every is not None and self._step > 0 and self._step % every == 0
+        if not on_the_curve and self._step != look:
             return
-        if self._curve and self._curve[-1]["step"] == self._step:
-            return  # made before an interruption
-        self._enter("evaluate")
-        half = self._job["halves"][0]
-        self._curve.append(self._point(half, self._scores(half)))
-        self._channel.send("evaluation", **self._curve[-1])
-        self._enter("train")
-        self._reported = (time.monotonic(), self._tokens)
+        if not self._curve or self._curve[-1]["step"] != self._step:  # else made before an interruption
+            self._enter("evaluate")
+            half = self._job["halves"][0]
+            self._curve.append(self._point(half, self._scores(half)))
+            self._channel.send("evaluation", **self._curve[-1])
+            self._enter("train")
+            self._reported = (time.monotonic(), self._tokens)
+        self._end_if_hopeless()
+
+    def _end_if_hopeless(self) -> None:
+        """The one look: a variant too far behind its baseline at this step goes no further."""
+        look, score = self._job["look"], self._curve[-1]["score"]
+        if look is None or self._step != look["step"] or score >= look["below"]:
+            return
+        own, baseline, below = (f"{it * 100:.2f} %" for it in (score, look["baseline_score"], look["below"]))
+        raise Ended(
+            "stopped_early",
+            f"stopped at the look after {self._step} of {self._steps} steps: its score there is {own}, the "
+            f"baseline's {baseline}, and below {below} the noise does not explain it",
+        )
+
+    def _look_score(self) -> float | None:
+        """What the curve has for the step of the look."""
+        look = self._job["evaluate"].get("look")
+        return next((point["score"] for point in self._curve if point["step"] == look), None)
 
     def _evaluate_at_the_end(self) -> dict[str, Scores]:
         self._enter("evaluate")
@@ -325,6 +343,7 @@ class Trainer:
             "acc_pooled": headline and headline.acc_pooled,
             "screen_score": screen and screen.score,
             "screen_loss": screen and screen.mean_loss,
+            "look_score": self._look_score(),
             "metrics": self._metrics,
             "steps": self._step,
             "tokens": self._tokens,
@@ -351,37 +370,6 @@ def set_up_torch(threads: int) -> None:
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory before writing it, and filling it first would cost five percent of a step.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def _use_backend(wanted: str) -> None:
-    """Run on `wanted`: the fallback, whatever the CPU gives ("cpu"), or one compiled backend and no other.
-
-    Raises RuntimeError if this process has another one: rows of two backends must not be compared.
-    """
-    if wanted == FALLBACK:
-        kernels.use("chunked")
-    elif wanted not in ("cpu", kernels.backend()):
-        raise RuntimeError(
-            f"the attempt is to run on {wanted}, but this process has {kernels.backend()}: its kernel is "
-            "gone or has changed; start again, and it is built again"
-        )
-
-
-def load_kernel(cache: Path | None) -> None:
-    """Load the compiled kernel if it is not loaded yet and has been built in `cache`. Never builds one."""
-    if cache is None or kernels.is_loaded():
-        return
-    try:
-        library = kernels.build.find(cache)
-    except kernels.build.KernelBuildError:
-        return  # without a compiler: the portable form runs, and the result says so
-    if library is None:
-        return
-    try:
-        kernels.load(library)
-    except OSError as error:  # a damaged file: out of the way with it, so that the next build makes it anew
-        print(f"the kernel {library} cannot be loaded and is removed: {error}", file=sys.stderr)
-        library.unlink(missing_ok=True)
 
 
 def _owner(job: Job) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 import os
 import selectors
 import signal
@@ -149,9 +150,10 @@ def _preload(kernel_cache: Path | None) -> str | None:
     """Import all that an attempt imports and load the kernel. Returns its backend if there is one."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads, which no fork may meet
     from fsearch import kernels
-    from fsearch.train import trainer
+    from fsearch.train.backend import load_kernel
 
-    trainer.load_kernel(kernel_cache)
+    importlib.import_module("fsearch.train.trainer")
+    load_kernel(kernel_cache)
     gc.collect()
     gc.freeze()  # so that a worker's collections leave the shared pages shared
     return kernels.backend() if kernels.is_loaded() else None

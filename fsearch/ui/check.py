@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fsearch.daemon import record_path
 from fsearch.plan import Largest, Plan, Search, expand, sort_out
+from fsearch.search.futility import STOPPED_EQUALS, look_step
 from fsearch.search.noise import known_noise
 from fsearch.search.rows import Attempt, ModelFact
 from fsearch.search.specs import micro_batches
@@ -120,6 +121,7 @@ def _search(plan: Plan, search: Search, recorded: Sequence[Attempt], width: int)
     result += columns(rows, "<>><")
     if isinstance(search.batch, Largest):
         result += paragraph(_batch_words(search), width)
+    result += _look(search, width)
     result += _card(plan, search, recorded, width)
     trained = trained_variants(search)
     result += paragraph(f"{len(trained)} variants to train: {', '.join(trained) or 'none'}", width)
@@ -141,6 +143,19 @@ def _batch_words(search: Search) -> str:
     if search.memory_mib is not None:
         memory = f"{search.memory_mib} MiB (limits.memory_mib)"
     return f"batch: the largest that fits, at most {most}, in {memory}"
+
+
+def _look(search: Search, width: int) -> list[Text]:
+    """When a run is looked at, and whom that may hit."""
+    first = search.stages[0]
+    step = look_step(search, first)
+    if step is None:
+        return []
+    words = (
+        f"look: a {first.name} variant that is too far below its baseline after step {step} of {first.steps} "
+        f"is stopped there; of variants equal to the baseline at most {STOPPED_EQUALS * 100:g} %"
+    )
+    return paragraph(words, width)
 
 
 def _card(plan: Plan, search: Search, recorded: Sequence[Attempt], width: int) -> list[Text]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fsearch.plan import Search, sort_out
-from fsearch.search.board import Board
+from fsearch.search.board import Board, VariantBoard
 from fsearch.search.specs import noise_floor_seeds
 from fsearch.ui.rows import Row
 
@@ -74,7 +74,7 @@ def _expected(board: Board) -> list[int]:
     counted = [entry for entry in board.variants if entry.same_as is None]
     reach = []
     for number in range(len(search.stages)):
-        reach.append(sum(len(entry.screens) > number or entry.exit is None for entry in counted))
+        reach.append(sum(_screened(entry) > number or entry.exit is None for entry in counted))
     if board.top_up:
         return _topping_up(board, reach)
     if any(entry.promoted for entry in counted):
@@ -82,6 +82,11 @@ def _expected(board: Board) -> list[int]:
     elif search.screen is not None:
         reach[-1] = sum(entry.exit is None for entry in counted)
     return _stages(search, reach)
+
+
+def _screened(entry: VariantBoard) -> int:
+    """The screening stages that a variant has taken, one that a look ended among them."""
+    return len(entry.screens) + (entry.stopped is not None)
 
 
 def _topping_up(board: Board, variants: list[int]) -> list[int]:

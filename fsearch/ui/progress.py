@@ -87,7 +87,7 @@ class Lines:
         if attempt.outcome == "completed" and spec.role in ("screen", "confirm"):
             self._say(self._line(attempt, difference, seconds))
         else:
-            for line in self._note(attempt, seconds):
+            for line in self._note(attempt, difference, seconds):
                 self._say(line)
 
     def event(self, level: str, text: str) -> None:
@@ -126,9 +126,9 @@ class Lines:
         ]
         return Text("  ").join(Text.assemble(cell) for cell in cells)
 
-    def _note(self, attempt: Attempt, seconds: float | None) -> list[Text]:
+    def _note(self, attempt: Attempt, difference: Difference | None, seconds: float | None) -> list[Text]:
         """Anything else that ended: what, how, and why."""
-        word = _ending(attempt)
+        word = (difference.decision if difference else None) or _ending(attempt)
         line = Text.assemble(" " * 7, self._place(attempt.spec), "  ")
         if attempt.spec.role in ("screen", "confirm") and "noop" not in attempt.spec.form:
             line.append(f"seed {attempt.spec.seed}  ")

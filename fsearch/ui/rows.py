@@ -132,6 +132,8 @@ def _places(board: Board) -> dict[str, _Place]:
             last = screened is entry.screens[-1]
             place.d_acc = screened.difference
             place.decision = "promote" if entry.promoted and last else screened.decision
+        if entry.stopped is not None:
+            found[entry.stopped.spec.id].decision = "prune"
         for pair in entry.pairs:
             found[pair.row.spec.id].d_acc = pair.difference
     return found

@@ -35,6 +35,7 @@ LAUGHS = "\n".join(
 )
 ENTRY = "  - {task: infill, batch: 32, n_masks: 8}\n"
 
+LOOK = "screen.futility_look"
 ONLY = "{name: only, steps: 9, seeds: 5}"
 
 BAD = {
@@ -255,6 +256,22 @@ BAD = {
         "the same search as line 14; keep one",
     ),
     "batch twice": bad("[8, 16]", "[8, 8]", 15, "this entry twice; keep one", "tasks[2]"),
+    "look of nothing": bad("seeds: 2}", "seeds: 2, futility_look: 0}", 8, "greater than 0, not 0", LOOK),
+    "look at the end": bad("seeds: 2}", "seeds: 2, futility_look: 1}", 8, "less than 1, not 1", LOOK),
+    "look in percent": bad("seeds: 2}", "seeds: 2, futility_look: 50}", 8, "less than 1, not 50", LOOK),
+    "look that is a word": bad("seeds: 2}", "seeds: 2, futility_look: half}", 8, "number, not 'half'", LOOK),
+    "look without noise": bad(
+        "noise_floor_seeds: 2}", "futility_look: 0.5}", 8, "noise_floor_seeds is 0; give at least 2", LOOK
+    ),
+    "look with little noise": bad(
+        "seeds: 2}", "seeds: 1, futility_look: 0.5}", 8, "noise_floor_seeds is 1; give at least 2", LOOK
+    ),
+    "look into one step": whole(
+        edit("seeds: 2}", "seeds: 2, futility_look: 0.5}").replace("steps: 180", "steps: 1"),
+        6,
+        "needs at least 2 steps",
+        "stages[1].steps",
+    ),
     "learning rate twice": bad("5.0e-3,", "[5.0e-3, 0.005],", 14, "this entry twice; keep one", "tasks[1]"),
     "no tasks": whole(GOOD[: GOOD.index("tasks:")] + "tasks: []\n", 13, "at least 1 item"),
     "task as a word": bad("{task: infill, batch: 32, n_masks: 8}", "infill", 14, "valid mapping", "tasks[1]"),

@@ -95,6 +95,7 @@ class Answer:
     reason: str = ""
     pattern: str = ""
     screen_score: float | None = None
+    look_score: float | None = None
     loss: float | None = None
     weights: str = ""  # hash of the weights at the end
     peak_mib: float | None = None
@@ -199,6 +200,10 @@ class World:
             return
         number = 1 + sum(known.pattern != DIED for known in under)
         answer = self.answer(spec, number)
+        if run.look is not None and answer.look_score is not None and answer.outcome == "completed":
+            assert spec.variant != "no_fs" and run.look.step == spec.look_step
+            if answer.look_score < run.look.below:
+                answer = Answer("stopped_early", None, "far behind", look_score=answer.look_score)
         self.now_s += 1.0
         self.write(spec, run.try_number, answer, fingerprint)
         if spec.role == "prepare" and answer.outcome == "completed":
@@ -226,6 +231,7 @@ class World:
                 pattern=answer.pattern,
                 score=answer.score,
                 screen_score=answer.screen_score,
+                look_score=answer.look_score if spec.look_step is not None else None,
                 loss=answer.loss,
                 weights_sha256=answer.weights,
                 peak_memory_mib=answer.peak_mib,

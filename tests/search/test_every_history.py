@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import random
+import statistics
 from typing import Any
 
+import scipy.stats
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fsearch.search.board import Board, Difference, VariantBoard, differences
 from fsearch.search.next_step import Standing, standing_of
 from fsearch.search.outcomes import CLASSES
 from fsearch.search.rows import AHEAD, Attempt, AttemptSpec
+from fsearch.search.screening import comparable
 
 from .builders import DIED, QUICK, Answer, AnswerTo, World, model_fact, plan_of
 
@@ -43,6 +48,7 @@ SCREENS = st.fixed_dictionaries(
     {"prune_below": st.sampled_from([-0.25, 0.0, 0.125, 0.25]), "noise_floor_seeds": st.integers(0, 4)},
     optional={"promote_at_most": st.integers(1, 2)},
 )
+LOOKS = st.sampled_from([None, 0.25, 0.5, 0.9])
 TASKS = st.lists(
     st.fixed_dictionaries(
         {"task": st.just("toy"), "level": st.integers(0, 3), "batch": st.sampled_from([1, 2, 6])}
@@ -60,12 +66,15 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
     tasks = draw(TASKS)
     if len(tasks) == 1 and draw(st.booleans()):
         tasks[0]["train"] = {"lr": [0.01, 0.02]}
+    screen, look = draw(SCREENS), draw(LOOKS)
+    if look is not None:
+        screen |= {"futility_look": look, "noise_floor_seeds": 2 + screen["noise_floor_seeds"]}
     scratch = {"init": {"n_layer": 3, "n_embd": 32, "head_size": 8}}
     return {
         "model": draw(st.sampled_from([scratch, {"checkpoint": CHECKPOINT}])),
         "seed": draw(st.integers(0, 3)),
         "stages": stages,
-        "screen": draw(SCREENS) if len(stages) > 1 else None,
+        "screen": screen if len(stages) > 1 else None,
         "limits": {"retries": draw(st.integers(0, 2))},
         "variants": draw(st.lists(st.sampled_from(VARIANTS), min_size=1, max_size=5, unique_by=str)),
         "tasks": tasks,
@@ -76,8 +85,9 @@ def fate(seed: int, trouble: float) -> AnswerTo:
     """Outcomes and scores that depend on the attempt and the number of the try alone.
 
     trouble: share of tries that end with a word drawn from all that can be; the sixth always completes.
+    Who is stopped at a look is decided by the bound, from scores at the look that depend on the attempt too.
     """
-    words = sorted(set(CLASSES) - {"completed"})
+    words = sorted(set(CLASSES) - {"completed", "stopped_early"})
     outside = ["crashed", "hang", "host_oom", "network_wait", "disk_full", "disk_refused", "interrupted"]
     possible = {
         "build": ["kernel_build_failed", *outside],
@@ -94,7 +104,9 @@ def fate(seed: int, trouble: float) -> AnswerTo:
                 word, None, f"it was {word}", rng.choice(["stopped", "zygote died"]) if free else ""
             )
         score = rng.choice([rng.randrange(9) / 8, rng.random()])  # ties are frequent
-        return Answer(score=score, screen_score=rng.random())
+        behind = rng.choice([0.0, 0.0, 4.0]) if spec.variant != "no_fs" else 0.0
+        look_score = rng.choice([0.5, rng.random()]) - behind
+        return Answer(score=score, screen_score=rng.random(), look_score=look_score)
 
     return answer
 
@@ -118,7 +130,9 @@ def findings(standing: Standing) -> list[Any]:
             name = entry.variant.name
             screens = [(s.stage, s.difference, s.decision) for s in entry.screens]
             pairs = [pair.difference for pair in entry.pairs]
+            stopped = entry.stopped and (entry.stopped.spec.id, entry.stopped.look_score)
             found.append((name, entry.same_as, entry.exit, entry.reason, entry.promoted, screens, pairs))
+            found.append(stopped)
             found.append(standing.verdicts.get((board.search.index, name)))
     return found
 
@@ -160,13 +174,30 @@ def assert_sound(standing: Standing) -> None:
             seeds = stage.most_seeds if entry.variant.name in board.top_up else stage.first_seeds
             confirmed = entry.promoted and len(entry.pairs) == seeds
             assert (key in standing.verdicts) == (confirmed and entry.exit is None)
-            if entry.exit == "pruned":
+            if entry.stopped is not None:
+                assert_stopped(board, entry)
+            elif entry.exit == "pruned":
                 last, screen = entry.screens[-1], board.search.screen
                 assert screen and (last.difference < screen.prune_below or last.tie)
             if not board.failed:
                 assert entry.exit or entry.same_as or key in standing.verdicts
         assert micro_batches <= {board.micro_batch}
     assert not any(verdict.provisional for verdict in standing.verdicts.values())
+
+
+def assert_stopped(board: Board, entry: VariantBoard) -> None:
+    """It left in the first stage, pruned, compared with nothing, below a bound computed here anew."""
+    row, stage = entry.stopped, board.search.stages[0]
+    assert row is not None and row.outcome == "stopped_early" and row.score is None
+    assert (entry.exit, entry.screens, entry.pairs, entry.promoted) == ("pruned", [], [], False)
+    floor = [known for (name, _), known in board.baselines.items() if name == stage.name]
+    (own,) = [known for known in floor if known.spec.seed == row.spec.seed]
+    assert comparable(row) == comparable(own)
+    looks = [known.look_score for known in floor if known.look_score is not None]
+    assert len(looks) == len(floor) > 1 and own.look_score is not None and row.look_score is not None
+    noise = math.sqrt(2) * statistics.stdev(looks)
+    assert row.look_score < own.look_score - scipy.stats.t.ppf(0.9, len(looks) - 1) * noise + 1e-12
+    assert differences(board)[row.spec.id] == Difference(None, "prune")
 
 
 CRASHES = st.frozensets(st.integers(1, 90), max_size=12)

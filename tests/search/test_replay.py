@@ -189,16 +189,21 @@ def decided(board: Board) -> dict[str, tuple[float, str | None]]:
 @settings(max_examples=60, deadline=None)
 @given(plans(), st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.4]))
 def test_a_replay_decides_as_the_protocol_did(fields: dict[str, Any], seed: int, trouble: float) -> None:
-    """Over random plans and outcomes: the same rows are compared, with the same differences and decisions."""
+    """Over random plans and outcomes: the same rows are compared, with the same differences and decisions;
+    what a look has stopped is pruned."""
     world = World(plan_of(**fields), fate(seed, trouble))
     standing = world.run()
     wanted: dict[str, tuple[float, str | None]] = {}
+    stopped = set()
     for board in standing.boards:
         wanted |= decided(board)
+        stopped |= {entry.stopped.spec.id for entry in board.variants if entry.stopped is not None}
     found = replay(recorded(world), thresholds(standing))
     assert {
         item.row.attempt.spec.id: (item.d_acc, item.decision) for item in found if item.d_acc is not None
     } == wanted
+    pruned = {item.row.attempt.spec.id for item in found if item.d_acc is None and item.decision == "prune"}
+    assert pruned == stopped
 
 
 @settings(max_examples=40, deadline=None)

@@ -47,6 +47,7 @@ RESULT = Result(
     acc_pooled=np.nextafter(0.5, 1.0).item(),
     screen_score=1 / 3,
     screen_loss=None,
+    look_score=2 / 3,
     metrics={"whole_answer": 1 / 7, "f1_comma": 5e-324},
     steps_done=180,
     tokens=2**40,

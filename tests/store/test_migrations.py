@@ -120,7 +120,7 @@ def test_a_record_of_the_first_schema_opens(released: Path) -> None:
     with open_reader(released) as reader:
         finished, noop, running = reader.attempts()
         assert finished.spec == SPEC
-        expected = RESULT | {"metrics": {}, "retry_after_s": None}
+        expected = RESULT | {"metrics": {}, "retry_after_s": None, "look_score": None}
         assert {name: getattr(finished, name) for name in RESULT} == expected
         assert (noop.outcome, running.outcome) == ("noop", None)
         assert reader.evaluations("a0", 1) == CURVE and reader.telemetry("a0", 1) == SAMPLES
@@ -168,7 +168,7 @@ def write_and_die(path: Path) -> None:
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_run_of_the_first_schema_keeps_every_row(released_run: Path, killed: bool) -> None:
     """Every value of every table that a release wrote is there after the migration, those in the log of a
-    killed daemon too; its attempts have no metrics, nobody's wish to wait and no known limit."""
+    killed daemon too; its attempts have no metrics, nobody's wish to wait, no known limit and no look."""
     if killed:
         write_and_die(released_run)
     before = rows_of(released_run)
@@ -176,7 +176,7 @@ def test_a_run_of_the_first_schema_keeps_every_row(released_run: Path, killed: b
     with Store.open(released_run):
         pass
     after = rows_of(released_run)
-    new = {"metrics": "{}", "retry_after_s": None, "memory_mib": None}
+    new = {"metrics": "{}", "retry_after_s": None, "memory_mib": None, "look_score": None}
     assert len(before["attempt"]) == 14 and len(before["example_score"]) == 16 and before["evaluation"]
     assert [event["text"] for event in before["event"]] == ["the last words"] * killed
     assert after == before | {"attempt": [row | new for row in before["attempt"]]}
@@ -185,4 +185,4 @@ def test_a_run_of_the_first_schema_keeps_every_row(released_run: Path, killed: b
         read = reader.attempts()
         assert [attempt.score for attempt in read] == [row["score"] for row in before["attempt"]]
         assert all(attempt.metrics == {} and attempt.retry_after_s is None for attempt in read)
-        assert all(attempt.spec.memory_mib is None for attempt in read)
+        assert all(attempt.spec.memory_mib is None and attempt.look_score is None for attempt in read)

@@ -62,6 +62,7 @@ def make_job(data: prepared.Prepared) -> MakeJob:
         "form": SEED_FORM,
         "streams": {"init": 1, "order": 2},
         "noop_reference": None,
+        "look": None,
         "device": "cpu",
         "threads": 1,
         "backend": "torch-chunked",

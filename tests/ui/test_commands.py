@@ -106,6 +106,19 @@ def test_check_says_what_a_plan_would_do(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
+def test_check_says_when_a_run_is_looked_into(tmp_path: Path) -> None:
+    """The step of the first stage and what it may cost; nothing where no look is asked for."""
+    look = PLAN.replace("noise_floor_seeds: 2", "noise_floor_seeds: 2, futility_look: 0.4")
+    for name, text in (("look", look), ("none", PLAN)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    words, none = (
+        " ".join(fsearch("check", f"{name}.yaml", cwd=tmp_path).stdout.split()) for name in ("look", "none")
+    )
+    told = "look: a quick variant that is too far below its baseline after step 72 of 180 is stopped there"
+    assert words.count(f"{told}; of variants equal to the baseline at most 10 %") == 4
+    assert "look:" not in none
+
+
 def test_check_says_which_batch_is_looked_for(tmp_path: Path) -> None:
     """The bound is the plan's or the number of examples; the memory is the plan's or the machine's."""
     plan = PLAN.replace("batch: 32}", "batch: [{largest: {at_most: 48}}, largest]}")
