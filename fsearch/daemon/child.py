@@ -11,14 +11,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from fsearch.daemon.host_memory import oom_kills
 from fsearch.daemon.outcomes import Ending
+from fsearch.daemon.programs import command
 from fsearch.search.rows import Attempt
+from fsearch.system import faults
 from fsearch.system.messages import Reader
 from fsearch.system.process import kill_group, start_time
 
@@ -109,6 +110,7 @@ class Child:
     def close(self) -> Ending:
         """The whole story of a process that has ended; its descendants are killed."""
         assert self._status is not None
+        faults.point("before a process is taken leave of")
         if self._process is not None:
             kill_group(self.pid)
         self.read()
@@ -120,17 +122,18 @@ class Child:
         else:
             self.ending.exit_code = os.waitstatus_to_exitcode(self._status)
         os.close(self.reader.fd)
+        faults.point("after a process is taken leave of")
         return self.ending
 
 
 def spawn(module: str, job: dict[str, Any], log: Path) -> Child:
-    """Start `python -m fsearch.train.<module>` on a job, tied to our life; what it prints goes to `log`."""
+    """Start a program (see `programs`) on a job, tied to our life; what it prints goes to `log`."""
     read_end, write_end = os.pipe()
-    command = [sys.executable, "-m", f"fsearch.train.{module}"]
-    command += ["--messages-fd", str(write_end), "--parent", str(os.getpid())]
+    arguments = ["--messages-fd", str(write_end), "--parent", str(os.getpid())]
+    faults.point("before a program is started")
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
+            [*command(module), *arguments],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -138,10 +141,12 @@ def spawn(module: str, job: dict[str, Any], log: Path) -> Child:
             start_new_session=True,
         )
     os.close(write_end)
+    faults.point("before a program has its job")
     assert process.stdin is not None
     try:
         process.stdin.write(json.dumps(job).encode())
         process.stdin.close()
     except BrokenPipeError:
         pass  # it died at once; its status tells
+    faults.point("after a program is started")
     return Child(process.pid, Reader(read_end), process)

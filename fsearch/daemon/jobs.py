@@ -11,6 +11,7 @@ from fsearch.search.board import Run
 from fsearch.search.ids import stream
 from fsearch.search.probe import probe_memory_mib
 from fsearch.search.rows import AttemptSpec, DataFact, ModelFact
+from fsearch.system import faults
 
 CHECKPOINT_EVERY_S = 30.0
 
@@ -104,7 +105,13 @@ def checkpoint_path(state: Path, spec: AttemptSpec) -> Path:
     return state / "checkpoints" / f"{spec.id}.pt"
 
 
+def checkpoint_owners(state: Path) -> set[str]:
+    """The ids of the attempts that have left anything of their checkpoints."""
+    return {path.name.lstrip(".").partition(".")[0] for path in (state / "checkpoints").glob("*.pt*")}
+
+
 def remove_checkpoints(state: Path, spec: AttemptSpec) -> None:
     """Remove what an attempt has left of its checkpoints: the newest, the one before, a half-written one."""
     for path in (state / "checkpoints").glob(f"*{spec.id}.pt*"):
+        faults.point("before a checkpoint is removed")
         path.unlink(missing_ok=True)

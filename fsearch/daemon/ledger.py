@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fsearch.daemon.child import Child
-from fsearch.daemon.jobs import remove_checkpoints
+from fsearch.daemon.jobs import checkpoint_owners, remove_checkpoints
 from fsearch.daemon.known import Known
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.network import network_news
@@ -123,6 +123,12 @@ class Ledger:
                 kill_group(row.pid)
         for row in self._store.interrupt_unfinished("the daemon that ran it died", "daemon died"):
             self._known.keep(row)
+        for log in (self._state / "logs").glob("*-*.log"):
+            _remove_if_empty(log)
+        if left := checkpoint_owners(self._state):  # killed between an outcome and the removal
+            for row in self._known.rows:
+                if row.spec.id in left and row.outcome_class in ("result", "configuration"):
+                    remove_checkpoints(self._state, row.spec)
 
     def log_of(self, spec: AttemptSpec, try_number: int) -> Path:
         """Where what a process prints goes: nothing, if all is well."""

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fsearch.system import faults
 from fsearch.system.scratch import locked
 
 
@@ -31,10 +32,12 @@ class DeviceLock:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"fsearch-{device}.lock"
         self._fd = _open_shared(self.path)
+        faults.point("before the device is locked")
         if not locked(self._fd):
             held_by = _holder(self._fd)
             os.close(self._fd)
             raise LockHeld(f"the {device} of this machine is in use by {held_by}")
+        faults.point("after the device is locked")
         try:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, json.dumps(holder).encode(), 0)
@@ -42,6 +45,7 @@ class DeviceLock:
             pass  # another user's file that may only be read: the lock holds all the same
 
     def release(self) -> None:
+        faults.point("before the device is given back")
         os.close(self._fd)
 
 

@@ -6,12 +6,13 @@ import os
 import selectors
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from fsearch.daemon.child import Child
+from fsearch.daemon.programs import command
+from fsearch.system import faults
 from fsearch.system.messages import Decoder, Reader, send_with_fds
 from fsearch.system.process import kill_group
 
@@ -29,11 +30,12 @@ class Zygote:
         self.kernel_cache = kernel_cache
         self.log = log
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "fsearch.train.zygote", "--fd", str(theirs.fileno())]
-        command += ["--parent", str(os.getpid()), "--kernel-cache", str(kernel_cache)]
+        arguments = ["--fd", str(theirs.fileno()), "--parent", str(os.getpid())]
+        arguments += ["--kernel-cache", str(kernel_cache)]
+        faults.point("before a zygote is started")
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                command,
+                [*command("zygote"), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -41,6 +43,7 @@ class Zygote:
                 start_new_session=True,
             )
         theirs.close()
+        faults.point("after a zygote is started")
         self.socket = ours
         self._decoder = Decoder()
         self._answers: list[dict[str, Any]] = []
@@ -71,11 +74,15 @@ class Zygote:
         """
         read_end, write_end = os.pipe()
         try:
+            faults.point("before a fork is asked for")
             with log.open("ab") as output:
                 send_with_fds(self.socket, {"fork": job}, [write_end, output.fileno()])
             os.close(write_end)
             write_end = -1
-            return Child(int(self._wait_for("forked")["forked"]), Reader(read_end))
+            faults.point("after a fork is asked for")
+            pid = int(self._wait_for("forked")["forked"])
+            faults.point("after a fork")
+            return Child(pid, Reader(read_end))
         except (OSError, ZygoteDied) as error:
             os.close(read_end)
             if write_end >= 0:
@@ -91,11 +98,13 @@ class Zygote:
 
     def end(self) -> None:
         """End it and reap it; its workers die with it."""
+        faults.point("before a zygote is ended")
         self.socket.close()
         self._open = False
         if self.process.poll() is None:
             kill_group(self.process.pid)
         self.process.wait()
+        faults.point("after a zygote is ended")
 
     def _wait_for(self, key: str) -> dict[str, Any]:
         deadline_s = time.monotonic() + ANSWER_DEADLINE_S
@@ -114,6 +123,8 @@ class Zygote:
             self._receive(0.2)
 
     def _receive(self, timeout_s: float) -> None:
+        if not self._open:
+            return
         with selectors.DefaultSelector() as selector:
             selector.register(self.socket, selectors.EVENT_READ)
             while self._open and selector.select(timeout_s):

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 
+from fsearch.system import faults
 from fsearch.system.scratch import locked
 
 from .compilation import Deadline, Progress, compile_library, no_space
@@ -31,6 +32,7 @@ from .toolchain import KernelBuildError, Toolchain, find_toolchain, native_targe
 __all__ = ["Built", "KernelBuildError", "build", "csrc_dir", "find", "native_targets"]
 
 _POLL_S = 0.1
+_BUILDING = "-building-"  # in the name of the folder in which a library is built
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ def build(
     toolchain = find_toolchain(cuda)
     library = _library_path(cache, toolchain)
     deadline = Deadline(deadline_s)
-    if not library.is_file():
+    if library.is_file():
+        _clear_up(library)
+    else:
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with _lock(library.with_suffix(".lock"), deadline, progress or _silent):
@@ -99,11 +103,19 @@ def _silent(line: str) -> None:
 
 def _build_at(library: Path, toolchain: Toolchain, deadline: Deadline, progress: Progress) -> None:
     """Compile and link `library`; the caller holds its lock."""
-    prefix = f"{library.stem}-building-"
-    for left_by_a_killed_build in library.parent.glob(prefix + "*"):
-        shutil.rmtree(left_by_a_killed_build, ignore_errors=True)
+    _clear_up(library)
+    prefix = library.stem + _BUILDING
     with tempfile.TemporaryDirectory(dir=library.parent, prefix=prefix, ignore_cleanup_errors=True) as name:
-        os.replace(compile_library(Path(name), csrc_dir(), toolchain, deadline, progress), library)
+        built = compile_library(Path(name), csrc_dir(), toolchain, deadline, progress)
+        faults.point("before the kernel is in its place")
+        os.replace(built, library)
+        faults.point("after the kernel is in its place")
+
+
+def _clear_up(library: Path) -> None:
+    """Remove what killed builds of `library` have left."""
+    for folder in library.parent.glob(f"{library.stem}{_BUILDING}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _about_the_folder(cache: Path, error: OSError) -> str:

@@ -38,6 +38,20 @@ def build_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | 
     return Run(spec, record.next_try_number(spec.id))
 
 
+def left_open(plan: Plan, facts: Facts, record: Record) -> Run | None:
+    """The build or the inspection of a plan that a kill took between what it made and its row.
+
+    What it made is known by being there. It is asked again, finds it made and says so.
+    """
+    specs = [build_spec(plan.id, facts.environment)]
+    if plan.checkpoint in facts.models:
+        specs.append(inspect_spec(plan, facts.environment))
+    for spec in specs:
+        if _left_open(spec, plan, facts, record):
+            return Run(spec, record.next_try_number(spec.id))
+    return None
+
+
 def inspection_step(
     plan: Plan, search: Search, facts: Facts, record: Record, now_s: float
 ) -> tuple[Board, Run | Wait | None]:
@@ -85,9 +99,11 @@ def next_preparation(
         if not inspected and _refused(_standing(inspect, plan, facts, record)):
             continue
         for search in expand(plan, facts.models):
-            if (search.download is not None) != downloads or search_data_key(search) in facts.data:
+            if (search.download is not None) != downloads:
                 continue
             spec = prepare_spec(search, facts.environment)
+            if search_data_key(search) in facts.data and not _left_open(spec, plan, facts, record):
+                continue
             state = _standing(spec, plan, facts, record)
             if state.completed if isinstance(state, Closed) else state.not_before_s <= now_s:
                 last = max((row.sequence for row in _tries(spec, facts, record)), default=0)
@@ -97,6 +113,12 @@ def next_preparation(
 
 def _tries(spec: AttemptSpec, facts: Facts, record: Record) -> list[Attempt]:
     return of_one_daemon(record.tries(spec.id, facts.environment), facts.daemon)
+
+
+def _left_open(spec: AttemptSpec, plan: Plan, facts: Facts, record: Record) -> bool:
+    tries = record.tries(spec.id, facts.environment)
+    interrupted = bool(tries) and tries[-1].outcome == "interrupted"
+    return interrupted and isinstance(_standing(spec, plan, facts, record), Open)
 
 
 def _standing(spec: AttemptSpec, plan: Plan, facts: Facts, record: Record) -> Closed | Open:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from fsearch.plan import Plan, Search, expand
-from fsearch.search.ahead import build_step, inspection_step, preparation_step
+from fsearch.search.ahead import build_step, inspection_step, left_open, preparation_step
 from fsearch.search.board import Board, Note, Record, Run, Step, VariantBoard, Wait
 from fsearch.search.rows import DataFact, Facts, ModelFact
 from fsearch.search.specs import search_data_key
@@ -46,6 +46,8 @@ def next_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | N
     """
     if not facts.backend:
         return build_step(plan, facts, record, now_s)
+    if run := left_open(plan, facts, record):
+        return run
     boards, step = _first_step(_boards(plan, facts, record, now_s, {}))
     if step is not None:
         return step

@@ -13,6 +13,7 @@ from fsearch.store.engine import close, connect
 from fsearch.store.errors import StoreReadOnly, speaking
 from fsearch.store.place import refuse_orphaned_wal
 from fsearch.store.schema import migrate
+from fsearch.system import faults
 from fsearch.system.files import sync_directory
 
 
@@ -45,5 +46,7 @@ def create_record(path: Path) -> None:
             migrate(connection)
     finally:
         close(connection)
+    faults.point("before a new record is in its place")
     os.rename(new, path)
+    faults.point("after a new record is in its place")
     sync_directory(path.parent)

@@ -46,6 +46,7 @@ from fsearch.store.queries import Queries, attempt_with
 from fsearch.store.records import Evaluation, Level, Result, Sample
 from fsearch.store.schema import HEAD, migrate
 from fsearch.store.scores import pack
+from fsearch.system import faults
 
 if TYPE_CHECKING:
     from fsearch.store.scores import Numbers
@@ -114,6 +115,8 @@ class Store(Queries):
     def _writing(self) -> Iterator[Connection]:
         with speaking(self.path), self._connection.begin():
             yield self._connection
+            faults.point("before a commit")
+        faults.point("after a commit")
 
     def _read(self, query: Callable[[Connection], T]) -> T:
         with self._writing() as connection:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from fsearch.system import faults
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -35,10 +37,12 @@ def writing_atomic(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        faults.point("before a file is in its place")
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    faults.point("after a file is in its place")
     sync_directory(path.parent)
 
 

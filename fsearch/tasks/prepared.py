@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from fsearch.system import faults
 from fsearch.system.files import sha256_file, sync_directory
 from fsearch.system.scratch import alone
 from fsearch.tasks import registry
@@ -287,7 +288,9 @@ def _write(path: Path, meta: Meta, splits: Mapping[SplitName, Split]) -> None:
         file.write(_checksums(partial))
     sync_directory(partial)
     shutil.rmtree(path, ignore_errors=True)
+    faults.point("before prepared data are in their place")
     partial.rename(path)
+    faults.point("after prepared data are in their place")
     sync_directory(path.parent)
 
 

@@ -19,29 +19,32 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import importlib
 import os
 import selectors
 import signal
 import socket
 import sys
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fsearch.system import messages, process
-from fsearch.train.job import Job, run_reporting
+from fsearch.train.job import Job, RunJob, run_reporting
 
 _RECEIVE_BYTES = 1 << 16
 _FDS_PER_JOB = 2
+
+Load = Callable[[Path | None], tuple[RunJob, str | None]]
+"""Loads what workers need, from a cache of kernels: what a worker does, and the backend if there is one."""
 
 
 class Zygote:
     """The loop: requests from the socket, deaths from SIGCHLD."""
 
-    def __init__(self, channel: socket.socket, kernel_cache: Path | None) -> None:
-        self._channel, self._kernel_cache = channel, kernel_cache
+    def __init__(self, channel: socket.socket, run: RunJob) -> None:
+        self._channel, self._run = channel, run
         self._decoder = messages.Decoder()
         self._fds: deque[int] = deque()  # received, not yet given to a worker
         self._death_read, self._death_write = os.pipe()
@@ -65,7 +68,10 @@ class Zygote:
 
     def _receive(self) -> bool:
         """Handle the requests that have come; False at the end of the socket."""
-        data, fds, _, _ = socket.recv_fds(self._channel, _RECEIVE_BYTES, 8 * _FDS_PER_JOB)
+        try:
+            data, fds, _, _ = socket.recv_fds(self._channel, _RECEIVE_BYTES, 8 * _FDS_PER_JOB)
+        except ConnectionResetError:  # whoever asks died before it had read all that it was told
+            return False
         if not data:
             return False
         self._fds.extend(fds)
@@ -100,9 +106,7 @@ class Zygote:
             for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             _keep_only(messages_fd, log_fd)
-            from fsearch.train import trainer
-
-            status = run_reporting(partial(trainer.run, kernel_cache=self._kernel_cache), job, messages_fd)
+            status = run_reporting(self._run, job, messages_fd)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -127,7 +131,7 @@ class Zygote:
             messages.send(self._channel.fileno(), {"exited": pid, "status": status, "rusage": rusage})
 
 
-def main() -> int:
+def main(load: Load) -> int:
     """The body of the zygote process."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--fd", type=int, required=True)
@@ -138,25 +142,26 @@ def main() -> int:
     # The terminal's Ctrl-C and hang-up are the parent's to act on; it ends us by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    backend = _preload(arguments.kernel_cache)
+    run, backend = load(arguments.kernel_cache)
+    gc.collect()
+    gc.freeze()  # so that a worker's collections leave the shared pages shared
     channel = socket.socket(fileno=arguments.fd)
     ready: dict[str, Any] = {"ready": True, "pid": os.getpid(), "backend": backend}
     messages.send(channel.fileno(), ready)
-    Zygote(channel, arguments.kernel_cache).serve()
+    Zygote(channel, run).serve()
     return 0
 
 
-def _preload(kernel_cache: Path | None) -> str | None:
-    """Import all that an attempt imports and load the kernel. Returns its backend if there is one."""
+def load_training(kernel_cache: Path | None) -> tuple[RunJob, str | None]:
+    """Import all that an attempt imports and load the kernel. Its backend is None if there is none."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads, which no fork may meet
     from fsearch import kernels
+    from fsearch.train import trainer
     from fsearch.train.backend import load_kernel
 
-    importlib.import_module("fsearch.train.trainer")
     load_kernel(kernel_cache)
-    gc.collect()
-    gc.freeze()  # so that a worker's collections leave the shared pages shared
-    return kernels.backend() if kernels.is_loaded() else None
+    backend = kernels.backend() if kernels.is_loaded() else None
+    return partial(trainer.run, kernel_cache=kernel_cache), backend
 
 
 def _keep_only(messages_fd: int, log_fd: int) -> None:
@@ -172,4 +177,4 @@ def _keep_only(messages_fd: int, log_fd: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(load_training))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.runs import new_state, run_of
+from tests.end_to_end.stub_runs import StubRun, Table, table_of
+from tests.end_to_end.warm import Warm
 
 SHORT = """
 name: short
@@ -28,6 +31,24 @@ variants:
   - scalar_l2
 tasks:
   - {task: infill, n_symbols: 4, n_masks: 4, n_left: 2, n_train: 512, n_val: 64, batch: 16}
+"""
+
+STUB = """
+name: stub
+seed: 0
+model: {init: {n_layer: 2, n_embd: 16, head_size: 8}}
+train: {lr: 1.0e-2}
+stages:
+  - {name: quick, steps: 2}
+  - {name: medium, steps: 3, seeds: 3}
+screen: {prune_below: 0.1, promote_at_most: 1}
+limits: {retries: 1000}
+variants:
+  - {name: raw, gate: scalar, alpha: 2, norm: false, clip: null, detach: false}
+  - {name: weak, gate: scalar, alpha: -8}
+  - scalar_l2
+tasks:
+  - {task: infill, n_symbols: 4, n_masks: 4, n_left: 2, n_train: 16, n_val: 16, batch: 4}
 """
 
 
@@ -58,3 +79,35 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, kernel_library: Path, 
     with run_of(state, short_plan, command=command) as run:
         run.to_the_end()
     return Finished(state, short_plan, run.output.read_text(), json.loads(measured.read_text()))
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """A process that has imported fsearch."""
+    started = Warm()
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="session")
+def stub_plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan of every stage, a prune and a no-op, for trainings that last a millisecond (`tests.stub`)."""
+    path = tmp_path_factory.mktemp("plan") / "stub.yaml"
+    path.write_text(STUB)
+    return path
+
+
+@pytest.fixture(scope="session")
+def in_peace(tmp_path_factory: pytest.TempPathFactory, stub_plan: Path, warm: Warm) -> Table:
+    """What the stub plan gives when nothing disturbs it."""
+    run = StubRun(new_state(tmp_path_factory.mktemp("stub"), None), stub_plan, warm)
+    run.to_the_end()
+    return table_of(run)
+
+
+@pytest.fixture
+def stub_run(tmp_path: Path, stub_plan: Path, warm: Warm) -> Iterator[StubRun]:
+    """The stub plan on a state in which nothing has run yet."""
+    run = StubRun(new_state(tmp_path, None), stub_plan, warm)
+    yield run
+    run.end()

@@ -131,9 +131,22 @@ class Run:
         for pid in descendants(self.pid):
             with contextlib.suppress(OSError):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if b"fsearch.train.zygote" in command and _parent(pid) == self.pid:  # workers are below it
+                zygote = any(part.endswith(b".zygote") for part in command)  # and the workers below it
+                if zygote and _parent(pid) == self.pid:
                     return pid
         return None
+
+    def export(self) -> str:
+        """What `fsearch export` prints."""
+        command = [*COMMAND_LINE, "export", str(self.plan), "--state", str(self.state)]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    def exported(self) -> list[dict[str, Any]]:
+        """The same, apart from what belongs to one run: times, memory, number of the try."""
+        lines = map(json.loads, self.export().splitlines())
+        return [{key: value for key, value in line.items() if key not in _OF_THIS_RUN} for line in lines]
 
     def end(self) -> None:
         """Leave nothing behind, however the test ended."""
@@ -193,12 +206,8 @@ def standing(state: Path, plan: Path) -> Standing:
 
 
 def exported(state: Path, plan: Path) -> list[dict[str, Any]]:
-    """What `fsearch export` gives, apart from what belongs to one run: times, memory, number of the try."""
-    command = [*COMMAND_LINE, "export", str(plan), "--state", str(state)]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
-    assert answer.returncode == 0, answer.stderr
-    lines = [json.loads(line) for line in answer.stdout.splitlines()]
-    return [{key: value for key, value in line.items() if key not in _OF_THIS_RUN} for line in lines]
+    """What a finished run of a plan has left for scripts."""
+    return Run(state, plan).exported()
 
 
 def numbers(state: Path) -> dict[str, dict[str, Any]]:

@@ -124,6 +124,7 @@ def test_killed_once(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_again_and_again(
     seed: int, undisturbed: Finished, tmp_path: Path, kernel_library: Path

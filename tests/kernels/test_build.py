@@ -74,14 +74,15 @@ def calls(cache: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-def builder(cache: Path) -> subprocess.Popen[bytes]:
+def builder(cache: Path, **environment: str) -> subprocess.Popen[bytes]:
     """A process that builds into `cache`."""
     program = (
         "from pathlib import Path; from fsearch.kernels import build\n"
         f"build.csrc_dir = lambda: Path({str(build.csrc_dir())!r})\n"
         f"build.build(Path({str(cache)!r}))"
     )
-    return subprocess.Popen([sys.executable, "-c", program], cwd=Path(build.__file__).parents[2])
+    root = Path(build.__file__).parents[2]
+    return subprocess.Popen([sys.executable, "-c", program], cwd=root, env={**os.environ, **environment})
 
 
 def left_in(cache: Path) -> list[str]:
@@ -168,6 +169,17 @@ def test_killed_build_leaves_nothing_and_hangs_nobody(tiny: Path) -> None:
     assert wait_until_gone(compilers, 10.0) == [], "a compiler outlived the killed build"
     slow.unlink()
     library = build.build(tiny).library
+    assert left_in(tiny) == [library.with_suffix(".lock").name, library.name]
+
+
+def test_killed_before_and_after_the_library_is_in_its_place(tiny: Path) -> None:
+    """The next build makes it, or finds it; nothing else lies there."""
+    assert builder(tiny, FSEARCH_FAULT_POINT="1").wait(120) == -signal.SIGKILL
+    assert not list(tiny.glob("*.so"))
+    assert builder(tiny, FSEARCH_FAULT_POINT="2").wait(120) == -signal.SIGKILL
+    compiled = len(calls(tiny))
+    library = build.build(tiny).library
+    assert len(calls(tiny)) == compiled
     assert left_in(tiny) == [library.with_suffix(".lock").name, library.name]
 
 
