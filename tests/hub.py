@@ -116,7 +116,7 @@ class Hub(ThreadingHTTPServer):
     """`repositories` by owner/name, with datasets/ before it for a data set.
 
     `faults`: of those that match a request, the first whose turn it is happens. `asked`: method, path and
-    range of every request so far.
+    range of every request so far. `authorized`: the tokens that came with them.
     """
 
     daemon_threads = True
@@ -128,6 +128,7 @@ class Hub(ThreadingHTTPServer):
         self.repositories = dict(repositories)
         self.faults = list(faults)
         self.asked: list[tuple[str, str, str | None]] = []
+        self.authorized: set[str] = set()
         self.stopping = threading.Event()
         self._turn = threading.Lock()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
@@ -194,6 +195,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def respond(self) -> None:
         self.server.asked.append((self.command, self.path, self.headers.get("Range")))
+        self.server.authorized.add(self.headers.get("Authorization", ""))
         fault = self.server.fault(f"{self.command} {self.path}")
         answer = self.answer()
         if fault is None:

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from fsearch.daemon.host_memory import oom_kills
+from fsearch.daemon.logs import Log
 from fsearch.daemon.outcomes import Ending
 from fsearch.daemon.programs import command
 from fsearch.search.rows import Attempt
 from fsearch.system import faults
 from fsearch.system.messages import Reader
+from fsearch.system.plain import plain
 from fsearch.system.process import kill_group, start_time
 
 PROGRESS_DEADLINE_S = {
@@ -35,16 +37,22 @@ PROGRESS_DEADLINE_S = {
     "inspect": 1800.0,
     "build": 1800.0,
 }
-"""How long a phase may go without a message before it counts as a hang. Guards, never budgets."""
+"""How long a phase may go without a message before it counts as a hang. Guards, never budgets.
+
+$FSEARCH_DEADLINE_S, in seconds, takes the place of them all.
+"""
 
 
 class Child:
     """One running attempt. `attempt` is set once its row is written."""
 
-    def __init__(self, pid: int, reader: Reader, process: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(
+        self, pid: int, reader: Reader, log: Log, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
         self.pid = pid
         self.pid_started = start_time(pid)
         self.reader = reader
+        self.log = log
         self.ending = Ending()
         self.evaluations: list[dict[str, Any]] = []
         self.progress: dict[str, Any] = {}
@@ -60,7 +68,8 @@ class Child:
         return self._process is None
 
     def read(self) -> list[dict[str, Any]]:
-        """Take in what the process has said since; gives the new messages."""
+        """Take in what the process has said and printed since; gives the new messages."""
+        self.log.drain()
         new = self.reader.read_available()
         for message in new:
             self._heard_s = time.monotonic()
@@ -68,6 +77,8 @@ class Child:
             if kind == "phase":
                 self.ending.phase = str(message["phase"])
             elif kind == "progress":
+                if "doing" in message:
+                    message["doing"] = plain(str(message["doing"]))
                 self.progress = message
             elif kind == "evaluation":
                 self.evaluations.append(message)
@@ -77,12 +88,22 @@ class Child:
                 self.ending.error = message
         return new
 
+    @property
+    def open(self) -> list[Reader | Log]:
+        """What may still have something to be read, for a selector."""
+        return [
+            *([] if self.reader.closed else [self.reader]),
+            *([] if self.log.ended else [self.log]),
+        ]
+
     def silent_s(self) -> float:
         return time.monotonic() - self._heard_s
 
     def overdue(self) -> bool:
         """Whether the phase has been silent for too long."""
-        return self.silent_s() > PROGRESS_DEADLINE_S.get(self.ending.phase, 900.0)
+        asked = os.environ.get("FSEARCH_DEADLINE_S")
+        deadline_s = float(asked) if asked else PROGRESS_DEADLINE_S.get(self.ending.phase, 900.0)
+        return self.silent_s() > deadline_s
 
     def ask_to_stop(self) -> None:
         """SIGTERM: a worker writes a checkpoint and reports `interrupted`."""
@@ -122,25 +143,27 @@ class Child:
         else:
             self.ending.exit_code = os.waitstatus_to_exitcode(self._status)
         os.close(self.reader.fd)
+        self.log.close()
         faults.point("after a process is taken leave of")
         return self.ending
 
 
-def spawn(module: str, job: dict[str, Any], log: Path) -> Child:
-    """Start a program (see `programs`) on a job, tied to our life; what it prints goes to `log`."""
+def spawn(module: str, job: dict[str, Any], log_path: Path) -> Child:
+    """Start a program (see `programs`) on a job, tied to our life; what it prints is logged."""
     read_end, write_end = os.pipe()
+    log = Log(log_path)
     arguments = ["--messages-fd", str(write_end), "--parent", str(os.getpid())]
     faults.point("before a program is started")
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*command(module), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            pass_fds=[write_end],
-            start_new_session=True,
-        )
+    process = subprocess.Popen(
+        [*command(module), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=log.writer,
+        stderr=log.writer,
+        pass_fds=[write_end],
+        start_new_session=True,
+    )
     os.close(write_end)
+    os.close(log.writer)
     faults.point("before a program has its job")
     assert process.stdin is not None
     try:
@@ -149,4 +172,4 @@ def spawn(module: str, job: dict[str, Any], log: Path) -> Child:
     except BrokenPipeError:
         pass  # it died at once; its status tells
     faults.point("after a program is started")
-    return Child(process.pid, Reader(read_end), process)
+    return Child(process.pid, Reader(read_end), log, process)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fsearch.search.board import Run
+from fsearch.search.board import Record, Run
 from fsearch.search.ids import stream
+from fsearch.search.outcomes import UNKNOWN_TRIES
 from fsearch.search.probe import probe_memory_mib
-from fsearch.search.rows import AttemptSpec, DataFact, ModelFact
+from fsearch.search.rows import Attempt, AttemptSpec, DataFact, ModelFact
 from fsearch.system import faults
 
 CHECKPOINT_EVERY_S = 30.0
+"""The least time between two checkpoints; where one takes long it is more, see `Pace` of train.checkpoint."""
 
 
 def attempt_job(
@@ -105,9 +107,23 @@ def checkpoint_path(state: Path, spec: AttemptSpec) -> Path:
     return state / "checkpoints" / f"{spec.id}.pt"
 
 
-def checkpoint_owners(state: Path) -> set[str]:
-    """The ids of the attempts that have left anything of their checkpoints."""
-    return {path.name.lstrip(".").partition(".")[0] for path in (state / "checkpoints").glob("*.pt*")}
+def remove_stale_checkpoints(state: Path, record: Record, environment: str) -> None:
+    """Remove the checkpoints that no attempt will go on from.
+
+    Those of attempts that have closed or are in no record, those that were written under another environment
+    than the present one, which are never taken up, and half-written ones. To be called while nothing trains.
+    """
+    for path in (state / "checkpoints").iterdir():
+        tries = record.every_try(path.name.partition(".")[0])
+        if not tries or _is_over(tries) or tries[-1].fingerprints.get("environment") != environment:
+            faults.point("before a checkpoint is removed")
+            path.unlink(missing_ok=True)
+
+
+def _is_over(tries: Sequence[Attempt]) -> bool:
+    """Whether an attempt will not be tried again, whatever the plan."""
+    unknown = sum(row.outcome_class == "unknown" for row in tries)
+    return tries[-1].outcome_class in ("result", "configuration") or unknown >= UNKNOWN_TRIES
 
 
 def remove_checkpoints(state: Path, spec: AttemptSpec) -> None:

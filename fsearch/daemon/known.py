@@ -69,11 +69,6 @@ class Known:
             self._record = Record(self._rows.values())
         return self._record
 
-    @property
-    def rows(self) -> Iterable[Attempt]:
-        """All tries."""
-        return self._rows.values()
-
     def keep(self, row: Attempt) -> Attempt:
         """Take in a row that has just been written."""
         self._rows[row.spec.id, row.try_number] = row

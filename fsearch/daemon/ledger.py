@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fsearch.daemon.child import Child
-from fsearch.daemon.jobs import checkpoint_owners, remove_checkpoints
+from fsearch.daemon.jobs import remove_checkpoints
 from fsearch.daemon.known import Known
 from fsearch.daemon.listener import Listener
+from fsearch.daemon.logs import remove_oldest
 from fsearch.daemon.network import network_news
 from fsearch.daemon.outcomes import outcome_of
 from fsearch.daemon.results import evaluation, figures
@@ -93,7 +94,7 @@ class Ledger:
         self._known.keep(row)
         if outcome.outcome_class in ("result", "configuration"):
             remove_checkpoints(self._state, spec)
-        _remove_if_empty(self.log_of(spec, try_number))
+        remove_oldest(self._state / "logs")
         if step := result.get("resumed_from_step"):
             self.event("info", f"{name_of(spec)} went on from its checkpoint at step {step}")
         late = result.get("late_torch_imports")
@@ -123,15 +124,9 @@ class Ledger:
                 kill_group(row.pid)
         for row in self._store.interrupt_unfinished("the daemon that ran it died", "daemon died"):
             self._known.keep(row)
-        for log in (self._state / "logs").glob("*-*.log"):
-            _remove_if_empty(log)
-        if left := checkpoint_owners(self._state):  # killed between an outcome and the removal
-            for row in self._known.rows:
-                if row.spec.id in left and row.outcome_class in ("result", "configuration"):
-                    remove_checkpoints(self._state, row.spec)
 
     def log_of(self, spec: AttemptSpec, try_number: int) -> Path:
-        """Where what a process prints goes: nothing, if all is well."""
+        """Where what a process prints goes: no file, if it prints nothing."""
         return self._state / "logs" / f"{spec.id}-{try_number}.log"
 
     def event(self, level: Level, text: str) -> None:
@@ -151,8 +146,3 @@ def name_of(spec: AttemptSpec) -> str:
     """An attempt as a person would call it."""
     seed = f"seed {spec.seed}" if spec.variant else ""
     return " ".join(part for part in (spec.search, spec.stage, spec.variant, seed) if part)
-
-
-def _remove_if_empty(log: Path) -> None:
-    if log.exists() and log.stat().st_size == 0:
-        log.unlink()

@@ -1,7 +1,8 @@
 """The daemon: a loop of named steps around one pure function.
 
     read what the processes say -> write down what ended -> end what hangs -> replace a dead zygote
-    -> start preparations -> start the next attempt -> sleep until something happens
+    -> look for room on the disk -> start preparations -> start the next attempt
+    -> sleep until something happens
 
 It decides nothing: what comes next is `fsearch.search.next_step`, what an ending means is
 `fsearch.daemon.outcomes`. It keeps no state that the record does not have, apart from the processes
@@ -19,7 +20,7 @@ from pathlib import Path
 from fsearch.daemon.child import Child, spawn
 from fsearch.daemon.fingerprint import environment
 from fsearch.daemon.host_memory import attempt_memory_mib
-from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job
+from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job, remove_stale_checkpoints
 from fsearch.daemon.known import Known
 from fsearch.daemon.ledger import Ledger, name_of
 from fsearch.daemon.listener import Listener
@@ -32,6 +33,7 @@ from fsearch.search.next_step import Done, next_step, standing_of
 from fsearch.search.outcomes import Open
 from fsearch.search.rows import Attempt
 from fsearch.store import Store
+from fsearch.system.disk import shortage
 from fsearch.system.process import lives
 
 TICK_S = 0.2
@@ -71,6 +73,7 @@ class Daemon:
         self.preparations: dict[bool, Child] = {}  # at most one that downloads, and one that does not
         self.waits: list[Wait] = []  # what keeps each unfinished plan from training
         self._beat_s = 0.0
+        self._short_of_room = ""
 
     def run(self) -> int:
         """Run the plans to their end. Gives the exit code.
@@ -78,6 +81,7 @@ class Daemon:
         0, or 75 if something was given up because `limits.wait_network` was over, or 130 if it was stopped.
         """
         self.ledger.end_what_the_last_daemon_left()
+        remove_stale_checkpoints(self.state, self.known.record, self.known.facts.environment)
         self._wait_for_zygote()
         while True:
             self._read_messages()
@@ -88,6 +92,7 @@ class Daemon:
                     return 130
             else:
                 self._replace_a_dead_zygote()
+                self._look_for_room()
                 self._start_preparations()
                 if self._start_the_next_attempt() == "finished":
                     return 75 if self._gave_a_download_up() else 0
@@ -99,6 +104,8 @@ class Daemon:
     def _read_messages(self) -> None:
         for child in self._children():
             for message in child.read():
+                if message.get("type") == "notice" and child.attempt:
+                    self.ledger.event("warning", f"{name_of(child.attempt.spec)}: {message['text']}")
                 if message.get("type") != "progress" or child is not self.worker or not child.attempt:
                     continue
                 if "doing" in message:
@@ -151,7 +158,7 @@ class Daemon:
             now_s = time.monotonic()
             facts, record = self.known.facts, self.known.record
             run = next_preparation(self.plans, facts, record, now_s, downloads=downloads)
-            if run is not None:
+            if run is not None and not self._short_of_room:
                 job = prepare_job(run.spec, self.state / "cache" / "data", self.known.pins)
                 child = spawn("prepare", job, self.ledger.log_of(run.spec, run.try_number))
                 self.preparations[downloads] = child
@@ -165,12 +172,23 @@ class Daemon:
         for plan in self.plans:
             while isinstance(step := self._next_step(plan), Note):
                 self.ledger.note(step)
-            if isinstance(step, Run):
+            if isinstance(step, Run) and not self._short_of_room:
                 self._start(step)
                 return "running"
-            if isinstance(step, Wait):
+            if self._short_of_room and not isinstance(step, Done):
+                self.waits = [Wait(None, self._short_of_room)]
+            elif isinstance(step, Wait):
                 self.waits.append(step)
         return "waiting" if self.waits or self.preparations else "finished"
+
+    def _look_for_room(self) -> None:
+        """See whether the disk has room for what another process writes. When that changes, it is told."""
+        short = shortage(self.state)
+        if short and not self._short_of_room:
+            self.ledger.event("warning", short)
+        elif self._short_of_room and not short:
+            self.ledger.event("info", f"there is room again on the disk of {self.state}")
+        self._short_of_room = short
 
     def _gave_a_download_up(self) -> bool:
         standings = (standing_of(plan, self.known.facts, self.known.record) for plan in self.plans)
@@ -205,8 +223,8 @@ class Daemon:
             if self.zygote.alive:
                 selector.register(self.zygote.socket, selectors.EVENT_READ)
             for child in self._children():
-                if not child.reader.closed:
-                    selector.register(child.reader, selectors.EVENT_READ)
+                for source in child.open:
+                    selector.register(source, selectors.EVENT_READ)
             selector.select(TICK_S)
         self.stop.drain()
 

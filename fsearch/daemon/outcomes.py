@@ -13,6 +13,7 @@ from typing import Any
 
 from fsearch.daemon.fetch_failures import NETWORK_PHASES, PHASES, failure_of, retry_after_s, sentence
 from fsearch.search.outcomes import CLASSES, OutcomeClass
+from fsearch.system.plain import plain
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Ending:
     silent_s: float | None = None  # we ended it after so long without progress
     zygote_died: bool = False
     host_out_of_memory: bool = False  # the kernel's out-of-memory killer struck meanwhile
+    others_gpu_mib: float = 0.0  # what other processes held of the GPU when it ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +43,39 @@ class Outcome:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outcome_class", CLASSES[self.word])
+        object.__setattr__(self, "reason", plain(self.reason))
 
 
 _EXCEPTIONS: list[tuple[str, str, str, str]] = [
     # (exception, text, outcome, sentence): regular expressions, the first line that fits
     (r"\.OutOfMemory$", r"", "oom", "{message}"),
     (r"torch\.(cuda\.)?OutOfMemoryError$", r"", "oom", "out of memory: {message}"),
-    (r"", r"CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED", "oom", "out of memory: {message}"),
-    (r"", r"DefaultCPUAllocator: (can't|not enough)", "oom", "out of memory: {message}"),
+    (r"", r"(?i)cuda (error: )?out of memory|_STATUS_ALLOC_FAILED", "oom", "out of memory: {message}"),
+    (r"", r"DefaultCPUAllocator: (can't|not enough)|std::bad_alloc", "oom", "out of memory: {message}"),
     (r"MemoryError$", r"", "oom", "out of memory: {message}"),
+    (r"OSError$", r"Errno 12\b", "host_oom", "the machine has no memory left: {message}"),
     (r"\.(CheckpointError|HubError)$", r"", "model_refused", "{message}"),
     (r"\.HubUnreachable$", r"", "network_wait", "{message}"),
     (r"\.ModelChanged$", r"", "model_changed", "{message}"),
 ]
 
+_LOST = "the GPU cannot be used, look at nvidia-smi and at the kernel's log (dmesg): {message}"
+
 _REST: list[tuple[str, str, str, str]] = [
     # what neither the lines above know nor the table of `fetch_failures`
     (r"", r"No space left on device|Errno 28|quota exceeded", "disk_full", "the disk is full: {message}"),
-    (r"", r"device-side assert|illegal memory access", "crashed", "the GPU stopped the kernel: {message}"),
+    (r"", r"PytorchStreamWriter failed writing", "disk_full", "the disk took no more: {message}"),
+    (r"", r"(?i)gpu is lost|fallen off the bus|uncorrectable ECC error", "gpu_lost", _LOST),
+    (r"", r"(?i)no CUDA-capable device|no NVIDIA driver|no CUDA GPUs are available", "gpu_lost", _LOST),
+    (r"", r"(?i)driver version is insufficient|driver/library version mismatch", "gpu_lost", _LOST),
+    (r"", r"(?i)CUDA error: unknown error|CUDA unknown error", "gpu_lost", _LOST),
+    (r"", r"(?i)busy or unavailable", "gpu_contended", "another process holds the GPU: {message}"),
+    (
+        r"",
+        r"device-side assert|illegal memory access|unspecified launch failure|misaligned address",
+        "crashed",
+        "the GPU stopped the kernel: {message}",
+    ),
     (r"", r"", "crashed", "{exception} while in phase {phase}: {message}; the log has the traceback"),
 ]
 
@@ -103,6 +120,9 @@ def _of_exception(ending: Ending) -> Outcome:
     chain = ending.error.get("chain", [])
     wait_s = retry_after_s(chain)
     if known := _listed(_EXCEPTIONS, ending):
+        if known.word == "oom" and ending.others_gpu_mib > 0:
+            held = f"other processes held {ending.others_gpu_mib:.0f} MiB of the GPU"
+            return Outcome("gpu_contended", f"{held}: {known.reason}", f"{known.pattern}, others on the GPU")
         return replace(known, retry_after_s=wait_s)
     if ending.phase in PHASES and (found := failure_of(chain, ending.phase)):
         failure, link = found

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fsearch.daemon.child import Child
+from fsearch.daemon.logs import Log
 from fsearch.daemon.programs import command
 from fsearch.system import faults
 from fsearch.system.messages import Decoder, Reader, send_with_fds
@@ -66,27 +67,28 @@ class Zygote:
         backend = self._wait_for("ready").get("backend")
         return str(backend) if backend else None
 
-    def fork(self, job: dict[str, Any], log: Path) -> Child:
-        """Have a worker forked for a job.
+    def fork(self, job: dict[str, Any], log_path: Path) -> Child:
+        """Have a worker forked for a job; what it prints is logged.
 
         Raises:
             ZygoteDied: it ended or hung instead of answering.
         """
         read_end, write_end = os.pipe()
+        log = Log(log_path)
         try:
-            faults.point("before a fork is asked for")
-            with log.open("ab") as output:
-                send_with_fds(self.socket, {"fork": job}, [write_end, output.fileno()])
-            os.close(write_end)
-            write_end = -1
+            try:
+                faults.point("before a fork is asked for")
+                send_with_fds(self.socket, {"fork": job}, [write_end, log.writer])
+            finally:
+                os.close(write_end)
+                os.close(log.writer)
             faults.point("after a fork is asked for")
             pid = int(self._wait_for("forked")["forked"])
             faults.point("after a fork")
-            return Child(pid, Reader(read_end))
+            return Child(pid, Reader(read_end), log)
         except (OSError, ZygoteDied) as error:
             os.close(read_end)
-            if write_end >= 0:
-                os.close(write_end)
+            log.close()
             raise ZygoteDied(str(error)) from error
 
     def deaths(self) -> list[dict[str, Any]]:

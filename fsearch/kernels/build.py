@@ -26,8 +26,8 @@ import torch
 from fsearch.system import faults
 from fsearch.system.scratch import locked
 
-from .compilation import Deadline, Progress, compile_library, no_space
-from .toolchain import KernelBuildError, Toolchain, find_toolchain, native_targets
+from .compilation import Deadline, Progress, compile_library
+from .toolchain import KernelBuildError, NoSpace, Toolchain, find_toolchain, native_targets
 
 __all__ = ["Built", "KernelBuildError", "build", "csrc_dir", "find", "native_targets"]
 
@@ -93,6 +93,8 @@ def build(
         except BrokenPipeError:  # nobody listens to the progress any more
             raise
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpace(cache) from error
             raise KernelBuildError(_about_the_folder(cache, error)) from error
     return Built(library, "cuda1" if toolchain.targets else _cpu_backend(), toolchain.targets)
 
@@ -119,8 +121,6 @@ def _clear_up(library: Path) -> None:
 
 
 def _about_the_folder(cache: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return no_space(cache)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{cache} may not be written ({error.strerror}), the kernel is built there: make it writable"
     return f"the kernel cannot be built in {cache}: {error}"

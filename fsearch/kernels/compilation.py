@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fsearch.system.process import die_with_parent, kill_tree
 
-from .toolchain import KernelBuildError, Toolchain, cuda_library_flags, host_compiler
+from .toolchain import KernelBuildError, NoSpace, Toolchain, cuda_library_flags, host_compiler
 
 Progress = Callable[[str], None]
 """Is told, in a few words, how far the build is."""
@@ -94,13 +94,10 @@ def compile_library(
             ) from error
     if run.returncode != 0:
         output = "\n".join(said)
+        if re.search(r"No space left on device|Disk quota exceeded", output):
+            raise NoSpace(folder.parent, _shortened(output))
         raise KernelBuildError(_reason(output, folder, csrc, toolchain), _shortened(output))
     return folder / "kernel.so"
-
-
-def no_space(cache: Path) -> str:
-    """The sentence for a full disk."""
-    return f"no space is left on the disk of {cache}, where the kernel is built: make room there"
 
 
 def _recipe(csrc: Path, toolchain: Toolchain) -> str:
@@ -187,8 +184,6 @@ def _lines(run: subprocess.Popen[bytes], deadline: Deadline) -> Iterator[str]:
 
 def _reason(output: str, folder: Path, csrc: Path, toolchain: Toolchain) -> str:
     """A sentence for a person, from what ninja and the compilers printed."""
-    if re.search(r"No space left on device|Disk quota exceeded", output):
-        return no_space(folder.parent)
     nvcc = " ".join(toolchain.nvcc)
     if re.search(r"Unsupported gpu architecture|is not defined for option 'gpu", output):
         return (

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -28,6 +29,15 @@ class KernelBuildError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
+
+
+class NoSpace(KernelBuildError):
+    """The disk of the folder in which the kernel is built is full."""
+
+    def __init__(self, cache: Path, detail: str = "") -> None:
+        super().__init__(
+            f"no space is left on the disk of {cache}, where the kernel is built: make room there", detail
+        )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ import yaml
 Path = tuple[str | int, ...]
 """Where a value stands in the plan: ("tasks", 0, "batch")."""
 
+_LONGEST = 600
+"""Characters of a sentence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -37,8 +40,10 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.place.line}:{self.place.column}"
-        return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
+        what = f"{self.field}: {self.message}" if self.field else self.message
+        if len(what) > _LONGEST:  # it quotes something enormous
+            what = f"{what[: _LONGEST // 2]} ... {what[-_LONGEST // 2 :]}"
+        return f"{self.file}:{self.place.line}:{self.place.column}: {what}"
 
 
 class PlanError(Exception):

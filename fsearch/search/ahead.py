@@ -17,7 +17,6 @@ from fsearch.search.specs import build_spec, inspect_spec, prepare_spec, search_
 
 _REMEDIES = {
     "data_refused": "Once that is mended, start again.",
-    "disk_full": "Once that is mended, start again.",
     "disk_refused": "Once that is mended, start again.",
     NETWORK: "Start again when there is a network, or give limits.wait_network more seconds.",
 }

@@ -178,6 +178,10 @@ class Record:
         """Whether the attempt stands in the record, under whatever fingerprint."""
         return identity in self._tries
 
+    def every_try(self, identity: str) -> list[Attempt]:
+        """The tries of an attempt under all fingerprints, in order."""
+        return list(self._tries.get(identity, ()))
+
     def next_try_number(self, identity: str) -> int:
         """Tries are numbered over all fingerprints, so that (id, try) names one row."""
         return max((row.try_number for row in self._tries.get(identity, ())), default=0) + 1

@@ -44,6 +44,9 @@ FREE_PATTERNS = frozenset({"daemon died", "zygote died", "stopped"})
 NETWORK = "network_wait"
 """The outcome that is waited out, for as long as the plan allows, and counts against no number of tries."""
 
+ROOM = "disk_full"
+"""The outcome that is waited out for as long as it takes, and counts against no number of tries either."""
+
 UNKNOWN_TRIES = 2
 FIRST_BACK_OFF_S = 5.0
 LONGEST_BACK_OFF_S = 300.0
@@ -80,11 +83,15 @@ def of_one_daemon(tries: Sequence[Attempt], daemon: str) -> list[Attempt]:
     return [attempt for attempt in tries if attempt.daemon == asking]
 
 
+def streak(tries: Sequence[Attempt], outcome: str) -> list[Attempt]:
+    """The newest tries that have ended, as far back as they ended so."""
+    ended = [attempt for attempt in _ordered(tries) if attempt.outcome is not None]
+    return list(takewhile(lambda one: one.outcome == outcome, reversed(ended)))[::-1]
+
+
 def network_streak(tries: Sequence[Attempt], daemon: str) -> list[Attempt]:
     """The newest tries that have ended, as far back as `daemon` made them and none found a network."""
-    ended = [attempt for attempt in _ordered(tries) if attempt.outcome is not None]
-    newest = takewhile(lambda one: one.outcome == NETWORK and one.daemon == daemon, reversed(ended))
-    return list(newest)[::-1]
+    return list(takewhile(lambda one: one.daemon == daemon, reversed(streak(tries, NETWORK))))[::-1]
 
 
 def standing(tries: Sequence[Attempt], limits: Limits, daemon: str) -> Closed | Open:
@@ -94,7 +101,7 @@ def standing(tries: Sequence[Attempt], limits: Limits, daemon: str) -> Closed | 
     configuration failures close; unknown failures are tried twice; infrastructure failures `limits.retries`
     times more, with a back-off that doubles and starts afresh in a new daemon. A network is waited for with
     the same back-off until `limits.wait_network` seconds after the asking daemon first missed it; when they
-    are over there is one last try.
+    are over there is one last try. Room on a disk is waited for with the same back-off and without end.
     """
     counted = unknown = 0
     ordered = _ordered(tries)
@@ -103,7 +110,7 @@ def standing(tries: Sequence[Attempt], limits: Limits, daemon: str) -> Closed | 
             return Closed(attempt)
         if attempt.outcome_class == "unknown":
             unknown += 1
-        elif attempt.outcome not in (None, NETWORK) and attempt.pattern not in FREE_PATTERNS:
+        elif attempt.outcome not in (None, NETWORK, ROOM) and attempt.pattern not in FREE_PATTERNS:
             counted += 1
     if not ordered:
         return Open(1)
@@ -112,6 +119,8 @@ def standing(tries: Sequence[Attempt], limits: Limits, daemon: str) -> Closed | 
         return Closed(last, used_up=True)
     if last.outcome == NETWORK:
         return _without_network(last, network_streak(ordered, daemon or last.daemon), limits.wait_network)
+    if last.outcome == ROOM:
+        counted = len(streak(ordered, ROOM))
     not_before_s = 0.0
     if last.daemon == daemon and last.outcome_class == "infrastructure" and last.pattern not in FREE_PATTERNS:
         not_before_s = last.ended_monotonic_s + _back_off_s(counted)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from fsearch.system import faults
+from fsearch.system.disk import require_room
 from fsearch.system.files import sha256_file, sync_directory
 from fsearch.system.scratch import alone
 from fsearch.tasks import registry
@@ -276,6 +277,8 @@ def _write(path: Path, meta: Meta, splits: Mapping[SplitName, Split]) -> None:
     """Make the directory `path`, replacing a damaged one. Needs the lock of `prepare`."""
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+    arrays = (getattr(split, field) for split in splits.values() for field in ARRAYS)
+    require_room(path, sum(np.asarray(array).nbytes for array in arrays))
     for name in SPLITS:
         (partial / name).mkdir(parents=True)
         for field, dtype in ARRAYS.items():

@@ -17,26 +17,33 @@ import time
 from pathlib import Path
 
 from fsearch.system import process
+from fsearch.system.disk import require_room
 from fsearch.train.job import Channel, Job, argument_parser, main
+
+_BUILD_BYTES = 64 << 20
+"""What the compilers' files may take for a while."""
 
 
 def run(job: Job, channel: Channel) -> None:
     """Build the kernel of a job, or find it built, and report where it is."""
     channel.enter("build")
     from fsearch.kernels import build, library  # imports torch: a second in which our parent may die
+    from fsearch.kernels.toolchain import NoSpace
 
     began = time.monotonic()
+    cache = Path(job["cache"])
     try:
         targets = build.native_targets() if job["device"].startswith("cuda") else ()
-        built = build.build(
-            Path(job["cache"]), cuda=targets, progress=lambda line: channel.send("progress", doing=line)
-        )
+        if build.find(cache, cuda=targets) is None:
+            require_room(cache, _BUILD_BYTES)
+        built = build.build(cache, cuda=targets, progress=lambda line: channel.send("progress", doing=line))
     except build.KernelBuildError as error:
         reason = error.reason
         if error.detail:
             print(error.detail, file=sys.stderr)
             reason += "; all that the compilers said is in the log"
-        channel.send("result", outcome="kernel_build_failed", reason=reason, backend=library.FALLBACK)
+        outcome = "disk_full" if isinstance(error, NoSpace) else "kernel_build_failed"
+        channel.send("result", outcome=outcome, reason=reason, backend=library.FALLBACK)
         return
     channel.send(
         "result",

@@ -19,6 +19,7 @@ from typing import Any
 
 from fsearch.system import messages, process
 from fsearch.system.chain import chain
+from fsearch.system.secrets import without_secrets
 
 Job = dict[str, Any]
 
@@ -30,12 +31,12 @@ class Channel:
     """The way of messages from a job to whoever started it. `phase` is the last one announced."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
         self.phase = "start"
 
     def send(self, kind: str, **fields: Any) -> None:
         """Send one message of the type `kind`. Raises BrokenPipeError if nobody listens any more."""
-        messages.send(self._fd, {"type": kind, **fields})
+        messages.send(self.fd, {"type": kind, **fields})
 
     def enter(self, phase: str) -> None:
         """Announce that a phase begins."""
@@ -52,14 +53,14 @@ def run_reporting(run: RunJob, job: Job, messages_fd: int) -> int:
     try:
         run(job, channel)
     except BrokenPipeError:
-        traceback.print_exc()
+        _log_traceback()
         return 1
     except Exception as error:
-        traceback.print_exc()
+        _log_traceback()
         channel.send(
             "error",
             exception=_qualified_name(type(error)),
-            message=str(error)[:_MAX_ERROR_CHARACTERS],
+            message=without_secrets(str(error))[:_MAX_ERROR_CHARACTERS],
             phase=channel.phase,
             chain=[_link(link) for link in chain(error)],
         )
@@ -81,6 +82,10 @@ def main(run: RunJob, arguments: argparse.Namespace, on_parent_death: int = sign
     return run_reporting(run, json.load(sys.stdin), arguments.messages_fd)
 
 
+def _log_traceback() -> None:
+    print(without_secrets(traceback.format_exc()), file=sys.stderr)
+
+
 def _link(error: BaseException) -> dict[str, Any]:
     """What there is to know of one of the errors behind an error; a number that it lacks is None."""
 
@@ -91,7 +96,7 @@ def _link(error: BaseException) -> dict[str, Any]:
     status = number(error, "status")
     return {
         "names": [kind.__name__ for kind in type(error).__mro__ if kind is not object],
-        "message": str(error)[:_MAX_LINK_CHARACTERS],
+        "message": without_secrets(str(error))[:_MAX_LINK_CHARACTERS],
         "status": number(getattr(error, "response", None), "status_code") if status is None else status,
         "errno": number(error, "errno"),
         "retry_after_s": number(error, "retry_after_s"),

@@ -10,9 +10,7 @@ Deliberately not here: what a result means, what runs next, time limits; process
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
-import json
 import math
 import signal
 import sys
@@ -32,6 +30,7 @@ from fsearch.train import checkpoint
 from fsearch.train.backend import load_kernel, use_backend
 from fsearch.train.batches import DataOrder, Examples, Integers
 from fsearch.train.evaluate import Scores, evaluate
+from fsearch.train.faults import Faults
 from fsearch.train.job import Channel, Job
 from fsearch.train.memory import Memory, OutOfMemory, is_refused_allocation
 from fsearch.train.metrics import metrics
@@ -79,7 +78,8 @@ class Trainer:
         self._recipe = Recipe.from_job(job["recipe"])
         self._probe = job["role"] == "probe"
         self._memory = Memory()
-        self._stop_asked = False
+        self._faults = Faults(job, channel, lambda: self._network.model)
+        self._stop_asked = self._unsaved = False
         self._phase = ""
         self._phase_began = time.monotonic()
         self._seconds = {"load": 0.0, "train": 0.0, "evaluate": 0.0}
@@ -151,7 +151,8 @@ class Trainer:
     def _train(self) -> None:
         self._enter("train")
         self._reported = (time.monotonic(), self._tokens)
-        self._saved_at = time.monotonic()
+        if self._kept is not None:  # AdamW has two more numbers for every weight
+            self._kept.begin(3 * checkpoint.size_bytes(self._network.state_dict()))
         while self._step < self._steps:
             self._stop_if_asked()
             self._evaluate_if_due()
@@ -165,6 +166,7 @@ class Trainer:
     def _train_step(self) -> float:
         """One optimizer step over `batch` examples, in micro-batches. Returns its loss per trained token."""
         job = self._job
+        self._faults.strike("step", self._step + 1)
         indices = self._indices_of_step()
         trained_tokens = int(self._examples.num_targets[indices].sum())
         loss = torch.zeros(())
@@ -177,6 +179,7 @@ class Trainer:
         value = loss.item()
         if not math.isfinite(value):
             raise Ended("diverged", f"the loss became {value} in step {self._step + 1} of {self._steps}")
+        self._faults.strike("update", self._step + 1)
         self._optimization.update(self._step)
         self._step += 1
         self._tokens += int(self._examples.num_tokens[indices].sum())
@@ -286,16 +289,17 @@ class Trainer:
 
     def _stop_if_asked(self) -> None:
         if self._stop_asked:
-            if self._job["checkpoint"] is not None:
-                self._save()
+            self._save()
             raise Ended("interrupted", f"asked to stop (SIGTERM) after {self._step} of {self._steps} steps")
 
     def _save_if_due(self) -> None:
-        wanted = self._job["checkpoint"]
-        if wanted is not None and time.monotonic() - self._saved_at >= wanted["every_s"]:
+        if self._kept is not None and self._kept.due():
             self._save()
 
     def _save(self) -> None:
+        """Write a checkpoint. One that cannot be written costs steps if we are interrupted, and no more."""
+        if self._kept is None:
+            return
         state = {
             "network": self._network.state_dict(),
             "optimizer": self._optimization.state_dict(),
@@ -305,12 +309,17 @@ class Trainer:
             "early_sha256": self._early_sha256,
             "curve": self._curve,
         }
-        checkpoint.save(Path(self._job["checkpoint"]["path"]), _owner(self._job), state)
-        self._saved_at = time.monotonic()
+        try:
+            self._kept.save(state)
+        except OSError as error:
+            text = f"no checkpoint could be written after step {self._step}: {error}"
+            if not self._unsaved:
+                self._channel.send("notice", text=text)
+            self._unsaved = True
 
     def _resume(self) -> None:
-        wanted = self._job["checkpoint"]
-        state = None if wanted is None else checkpoint.load(Path(wanted["path"]), _owner(self._job))
+        self._kept = None if self._job["checkpoint"] is None else checkpoint.Kept(self._job)
+        state = None if self._kept is None else self._kept.load()
         if state is None:
             return
         self._network.load_state_dict(state["network"])
@@ -331,6 +340,7 @@ class Trainer:
             self._seconds[self._phase] += now - self._phase_began
         self._phase, self._phase_began = phase, now
         self._channel.enter(phase)
+        self._faults.strike(phase, self._step)
 
     def _figures(self, scores: dict[str, Scores]) -> dict[str, Any]:
         """All of a result but its outcome. A probe has no scores: it saw a few long examples only."""
@@ -370,12 +380,3 @@ def set_up_torch(threads: int) -> None:
     torch.use_deterministic_algorithms(True)
     # Nothing here reads memory before writing it, and filling it first would cost five percent of a step.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def _owner(job: Job) -> str:
-    """Whose checkpoint it is: a hash of all that decides the numbers, so that no other state is taken up."""
-    # A moved file has the same weights, and memory changes no number.
-    aside = ("try", "checkpoint", "noop_reference", "model_file", "memory_mib")
-    deciding = {key: value for key, value in job.items() if key not in aside}
-    text = json.dumps([deciding, kernels.backend(), torch.__version__], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -110,7 +110,7 @@ def _listen(
     child: Child, screen: Console, take: Callable[[Message], None], doing: Callable[[Message], str]
 ) -> None:
     with Progress(
-        TextColumn("  {task.description}"),
+        TextColumn("  {task.description}", markup=False),
         console=screen,
         auto_refresh=False,
         transient=True,
@@ -118,7 +118,7 @@ def _listen(
     ) as bar:
         line = bar.add_task("starting")
         while not child.reader.closed:
-            select.select([child.reader], [], [])
+            select.select(child.open, [], [])
             for message in child.read():
                 if message["type"] == "progress":
                     bar.update(line, description=doing(message))

@@ -12,6 +12,7 @@ import argparse
 import importlib
 import io
 import math
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -173,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
+    os.umask(os.umask(0o022) | 0o022)  # what is written here is for its owner alone to change
     options = parser().parse_args(arguments)
     verb = importlib.import_module(f"fsearch.ui.{options.verb}")
     try:

@@ -37,7 +37,7 @@ def inspected(plan: Plan) -> ModelFact | None:
         finally:
             child.kill()
         ending = child.close()
-        said = log.read_text(errors="replace").strip().split("\n")[-1]
+        said = log.read_text(errors="replace").strip().split("\n")[-1] if log.exists() else ""
     outcome = outcome_of(ending)
     if outcome.word == "completed" and ending.result is not None:
         return ModelFact(key=plan.checkpoint, **ending.result["model"])

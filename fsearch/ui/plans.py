@@ -20,6 +20,7 @@ from fsearch.ui.errors import UserError
 
 _SUFFIXES = (".yaml", ".yml")
 _SHORTEST_ID = 6
+_MOST_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,18 @@ def read(name: str) -> PlanFile:
     """The plan of a file on the command line. Raises UserError where it cannot be read or is wrong."""
     path, packaged = find(name)
     try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: this is not UTF-8 text; a plan is a YAML file.") from None
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise UserError(
+                f"{path}:1:1: this is more than {_MOST_BYTES >> 10} KiB; a plan is a page of YAML."
+            )
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        *above, line = content[: error.start].split(b"\n")
+        place = f"{path}:{len(above) + 1}:{len(line) + 1}"
+        byte = f"the byte 0x{content[error.start]:02x}"
+        raise UserError(f"{place}: {byte} here is not UTF-8; save the plan as plain UTF-8 text.") from None
     except OSError as error:
         raise UserError(f"{path}: the plan cannot be read ({error.strerror}).") from None
     try:

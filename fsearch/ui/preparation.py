@@ -99,7 +99,7 @@ def prepare(one: Wanted, state: Path, pins: dict[str, str], watch: Watch) -> Rea
     child = spawn("prepare", job, log)
     try:
         while not child.ended:
-            select.select([] if child.reader.closed else [child.reader], [], [], _LOOK_EVERY_S)
+            select.select(child.open, [], [], _LOOK_EVERY_S)
             child.read()
             watch(_doing(child))
             if child.overdue() and child.ending.silent_s is None:
@@ -109,15 +109,14 @@ def prepare(one: Wanted, state: Path, pins: dict[str, str], watch: Watch) -> Rea
         child.kill()
     ending = child.close()
     outcome = outcome_of(ending)
-    printed = log.stat().st_size > 0
-    if not printed:
-        log.unlink()
     data = None
     if outcome.word == "completed":
         assert ending.result is not None
         data = prepared.load(Path(ending.result["data"]["path"]))
         pins |= {origin.pin: origin.commit for origin in data.meta.origins if origin.commit}
-    return Ready(one, outcome.word, outcome.reason, time.monotonic() - began, data, log if printed else None)
+    return Ready(
+        one, outcome.word, outcome.reason, time.monotonic() - began, data, log if log.exists() else None
+    )
 
 
 @contextmanager

@@ -42,9 +42,13 @@ class Lines:
         self._bar: Progress | None = None
         if screen.is_terminal:
             self._bar = Progress(
-                TextColumn("  {task.description}"),
+                TextColumn("  {task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[what]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+                TextColumn(
+                    "{task.fields[what]}",
+                    markup=False,
+                    table_column=Column(no_wrap=True, overflow="ellipsis"),
+                ),
                 console=screen,
                 auto_refresh=False,  # no thread beside the daemon
                 transient=True,

@@ -11,6 +11,7 @@ import pytest
 
 from fsearch.daemon import child, host_memory
 from fsearch.daemon.child import Child
+from fsearch.daemon.logs import Log
 from fsearch.daemon.outcomes import outcome_of
 from fsearch.system.messages import Reader
 
@@ -93,7 +94,7 @@ def test_a_sigkill_is_the_killers_only_if_it_struck_meanwhile(
     monkeypatch.setattr(child, "oom_kills", lambda: host_memory.oom_kills([events]))
     read, write = os.pipe()
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
-        victim = Child(process.pid, Reader(read), process)
+        victim = Child(process.pid, Reader(read), Log(tmp_path / "log"), process)
         os.close(write)
         if struck:
             events.write_text(V2.replace("oom_kill 2", "oom_kill 3"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from fsearch.rwkv7 import CheckpointError, HubError, HubUnreachable
 from fsearch.search.outcomes import CLASSES
 from fsearch.train.job import run_reporting
 from fsearch.train.model_file import ModelChanged
+from tests.alive import wait_until_gone
 
 RESULT = {"type": "result", "outcome": "completed", "reason": "40 steps"}
 
@@ -84,6 +85,55 @@ def test_an_exception_has_a_word(exception: Exception, word: str) -> None:
     assert outcome.word == word
     assert str(exception).strip() in outcome.reason
     assert outcome.pattern.startswith("exception ")
+
+
+RECORDED = json.loads((Path(__file__).parent / "recorded_failures.json").read_text())
+"""What torch and drivers of several versions really said, and where that was reported."""
+
+
+@pytest.mark.parametrize(
+    "one", RECORDED, ids=lambda one: str(one["source"]).removeprefix("https://github.com/")
+)
+def test_recorded_texts_have_their_words(one: dict[str, str]) -> None:
+    """Failures that this machine cannot have, by the texts that others met; the sentence quotes them."""
+    error = {"exception": one["exception"], "message": one["message"], "phase": "train", "chain": []}
+    outcome = outcome_of(Ending(error=error, exit_code=1, phase="train"))
+    assert (outcome.word, outcome.outcome_class) == (one["word"], CLASSES[one["word"]])
+    assert one["message"] in outcome.reason
+
+
+def test_the_build_of_a_kernel_quotes_its_compiler() -> None:
+    """What ninja, nvcc and g++ say is read where the kernel is built; here only its own word counts."""
+    reason = "nvcc does not take this compiler: unsupported GNU version! gcc versions later than 12"
+    result = {"outcome": "kernel_build_failed", "reason": reason}
+    assert outcome_of(Ending(result=result, exit_code=0, phase="build")).reason == reason
+
+
+def test_running_out_beside_others_is_contention() -> None:
+    """What does not fit while somebody else holds memory of the GPU closes nothing."""
+    error = error_of(torch.OutOfMemoryError(CUDA))
+    alone = outcome_of(Ending(error=error, exit_code=1, phase="train"))
+    beside = outcome_of(Ending(error=error, exit_code=1, phase="train", others_gpu_mib=900.0))
+    assert (alone.word, beside.word) == ("oom", "gpu_contended")
+    assert "900 MiB" in beside.reason and CUDA in beside.reason and alone.pattern in beside.pattern
+
+
+def test_a_sentence_does_nothing_to_a_terminal() -> None:
+    """Colours, titles, bells and returns in what a library says are not passed on; its words are."""
+    said = "\x1b[1;31mred\x1b[0m \x1b]0;title\x07bell\x07 back\x08 \x9b2J[/brackets]\nline\r\x00"
+    outcome = outcome_of(Ending(error=error_of(ValueError(said)), exit_code=1, phase="train"))
+    assert "red bell back 2J[/brackets]\nline;" in outcome.reason
+
+
+def test_every_word_can_be_reached() -> None:
+    """Of all the words none stands in the table of classes alone."""
+    from fsearch.daemon import fetch_failures, outcomes
+
+    lines = {word for _, _, word, _ in [*outcomes._EXCEPTIONS, *outcomes._REST]}
+    lines |= {failure.outcome for failure in fetch_failures.TABLE}
+    reported = {"completed", "noop", "diverged", "data_short", "kernel_build_failed"}  # by the process itself
+    ended = {"interrupted", "hang", "host_oom"}
+    assert lines | reported | ended | {"stopped_early"} == set(CLASSES)
 
 
 def test_an_unknown_exception_is_named_with_its_phase() -> None:
@@ -201,5 +251,4 @@ def test_the_descendants_of_a_process_that_ended_are_ended_too(
     assert child.ended
     child.close()
     left = int((tmp_path / "left").read_text())
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(left)], capture_output=True, text=True).stdout
-    assert state.strip()[:1] in ("", "Z")
+    assert wait_until_gone([left]) == []

@@ -258,11 +258,11 @@ UNKNOWN = frozenset(["crashed", "hang"])
 def is_closed(tries: list[Attempt], retries: int) -> bool:
     """Whether an attempt may not be tried again, said independently of the protocol's own table.
 
-    Of a plan that waits for ever for a network.
+    Of a plan that waits for ever for a network, as every plan does for room on a disk.
     """
     free = (DIED, "zygote died", "stopped")
     words = [known.outcome for known in tries if known.pattern not in free]
-    infrastructure = [word for word in words if word not in {"network_wait"} | CLOSING | UNKNOWN]
+    infrastructure = [word for word in words if word not in {"network_wait", "disk_full"} | CLOSING | UNKNOWN]
     unknown = [word for word in words if word in UNKNOWN]
     return bool(CLOSING.intersection(words)) or len(unknown) >= 2 or len(infrastructure) > retries
 

@@ -63,8 +63,8 @@ def test_without_a_limit_it_is_tried_for_ever(tries: int) -> None:
 
 
 def test_it_uses_up_none_of_the_retries() -> None:
-    """A full disk between two outages is the first of its kind, and is waited for as the first."""
-    rows = [*missed(1.0, 9.0), row(SPEC, "disk_full", try_number=3, ended_monotonic_s=20.0, reason="full")]
+    """A host out of memory between two outages is the first of its kind, and is waited for as the first."""
+    rows = [*missed(1.0, 9.0), row(SPEC, "host_oom", try_number=3, ended_monotonic_s=20.0, reason="full")]
     assert standing(rows, Limits(retries=1), "d1") == Open(4, 25.0, "full")
     assert standing(rows, Limits(retries=0), "d1") == Closed(rows[-1], used_up=True)
     rows += missed(50.0, first=4)
@@ -246,7 +246,6 @@ def test_what_failed_for_good_is_asked_again_by_the_next_daemon(word: str) -> No
     [
         ("data_short", ""),
         ("data_refused", " Once that is mended, start again."),
-        ("disk_full", " Once that is mended, start again."),
         ("disk_refused", " Once that is mended, start again."),
     ],
 )

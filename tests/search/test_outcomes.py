@@ -20,7 +20,7 @@ SPEC = stage_spec(SEARCH, SEARCH.stages[0], None, 0, 4)
 RESULT = ["completed", "stopped_early", "noop"]
 CONFIGURATION = ["oom", "data_short", "data_refused", "model_refused", "diverged", "kernel_build_failed"]
 UNKNOWN = ["crashed", "hang"]
-INFRASTRUCTURE = ["host_oom", "model_changed", "disk_full", "disk_refused", "gpu_lost", "gpu_contended"]
+INFRASTRUCTURE = ["host_oom", "model_changed", "disk_refused", "gpu_lost", "gpu_contended"]
 INFRASTRUCTURE += ["interrupted"]
 
 
@@ -38,7 +38,7 @@ def test_every_word_has_its_class() -> None:
         **dict.fromkeys(RESULT, "result"),
         **dict.fromkeys(CONFIGURATION, "configuration"),
         **dict.fromkeys(UNKNOWN, "unknown"),
-        **dict.fromkeys([*INFRASTRUCTURE, "network_wait"], "infrastructure"),
+        **dict.fromkeys([*INFRASTRUCTURE, "network_wait", "disk_full"], "infrastructure"),
     }
 
 
@@ -77,10 +77,10 @@ def test_an_infrastructure_failure_is_tried_again_up_to_the_limit(word: str, ret
 
 
 def test_the_two_limits_are_counted_apart() -> None:
-    """A crash is no use of the retries, and a full disk no use of the second chance."""
-    assert isinstance(standing(tries("disk_full", "crashed", "disk_full"), Limits(retries=2), "d1"), Open)
-    assert isinstance(standing(tries("disk_full", "crashed", "disk_full"), Limits(retries=1), "d1"), Closed)
-    assert isinstance(standing(tries("crashed", "disk_full", "hang"), Limits(retries=5), "d1"), Closed)
+    """A crash is no use of the retries, and a machine out of memory no use of the second chance."""
+    assert isinstance(standing(tries("host_oom", "crashed", "host_oom"), Limits(retries=2), "d1"), Open)
+    assert isinstance(standing(tries("host_oom", "crashed", "host_oom"), Limits(retries=1), "d1"), Closed)
+    assert isinstance(standing(tries("crashed", "host_oom", "hang"), Limits(retries=5), "d1"), Closed)
 
 
 @pytest.mark.parametrize("pattern", sorted(FREE_PATTERNS))
@@ -89,7 +89,7 @@ def test_what_is_nobodys_fault_counts_against_no_limit(pattern: str) -> None:
     assert sorted(FREE_PATTERNS) == ["daemon died", "stopped", "zygote died"]
     rows = tries(*["interrupted"] * 50, pattern=pattern)
     assert standing(rows, Limits(retries=0), "d1") == Open(51, 0.0, "try 50")
-    mixed = [*tries("disk_full"), *(replace(r, try_number=r.try_number + 1) for r in rows)]
+    mixed = [*tries("host_oom"), *(replace(r, try_number=r.try_number + 1) for r in rows)]
     assert standing(mixed, Limits(retries=0), "d1") == Closed(mixed[-1], used_up=True)
 
 
@@ -114,7 +114,7 @@ def test_a_running_try_counts_against_no_limit() -> None:
 )
 def test_the_back_off_doubles_up_to_five_minutes(failures: int, back_off_s: float) -> None:
     """Counted from the end of the last try, on the clock of the daemon that saw it."""
-    state = standing(tries(*["disk_full"] * failures), Limits(retries=1000), "d1")
+    state = standing(tries(*["host_oom"] * failures), Limits(retries=1000), "d1")
     assert isinstance(state, Open)
     assert state.not_before_s == 10.0 * failures + back_off_s
     assert state.why == f"try {failures}"
@@ -122,19 +122,29 @@ def test_the_back_off_doubles_up_to_five_minutes(failures: int, back_off_s: floa
 
 def test_the_back_off_starts_afresh_in_a_new_daemon() -> None:
     """Clocks of two daemons cannot be compared: a new one tries at once, then waits by the same count."""
-    rows = tries("disk_full", "disk_full")
+    rows = tries("host_oom", "host_oom")
     assert standing(rows, Limits(retries=5), "d2") == Open(3, 0.0, "try 2")
-    rows.append(row(SPEC, "disk_full", try_number=3, sequence=3, ended_monotonic_s=1.0, daemon="d2"))
+    rows.append(row(SPEC, "host_oom", try_number=3, sequence=3, ended_monotonic_s=1.0, daemon="d2"))
     state = standing(rows, Limits(retries=5), "d2")
     assert isinstance(state, Open) and state.not_before_s == 1.0 + 20.0
 
 
 def test_a_crash_is_tried_again_at_once() -> None:
     """Only infrastructure needs time to come back."""
-    assert standing(tries("disk_full", "crashed"), Limits(retries=5), "d1") == Open(3, 0.0, "try 2")
+    assert standing(tries("host_oom", "crashed"), Limits(retries=5), "d1") == Open(3, 0.0, "try 2")
 
 
 def test_tries_come_in_any_order() -> None:
     """The try number orders them, not the order of the rows."""
-    rows = tries("disk_full", "crashed", "completed")
+    rows = tries("host_oom", "crashed", "completed")
     assert standing(rows[::-1], Limits(retries=5), "d1") == Closed(rows[-1])
+
+
+def test_room_on_a_disk_is_waited_for_without_end() -> None:
+    """A full disk counts against no limit; its back-off doubles over the full disks in a row alone."""
+    rows = tries(*["disk_full"] * 50)
+    assert standing(rows, Limits(retries=0), "d1") == Open(51, 500.0 + 300.0, "try 50")
+    assert standing(rows, Limits(retries=0), "d2") == Open(51, 0.0, "try 50")
+    mixed = tries("host_oom", "host_oom", "disk_full", "disk_full")
+    assert standing(mixed, Limits(retries=2), "d1") == Open(5, 40.0 + 10.0, "try 4")
+    assert isinstance(standing(mixed, Limits(retries=1), "d1"), Closed)

@@ -83,7 +83,8 @@ class Preparation:
 
     @property
     def log(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")
+        log = self.folder / "log"
+        return log.read_text(errors="replace") if log.exists() else ""
 
     def start(self) -> Child:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -327,7 +327,7 @@ def test_a_disk_that_cannot_be_written(hub: Hub, small_disk: Path, tmp_path: Pat
     cold = Preparation(tmp_path / "cold", hub.address)
     warm = Preparation(small_disk / "warm", hub.address, cache=tmp_path / "cache")
     sha256 = run(warm).sha256
-    (log := small_disk / "warm" / "log").unlink()
+    (log := small_disk / "warm" / "log").unlink(missing_ok=True)
     log.symlink_to(tmp_path / "log")
     shutil.rmtree(tmp_path / "cache")
     libc = ctypes.CDLL(None, use_errno=True)

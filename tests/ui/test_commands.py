@@ -68,7 +68,7 @@ def test_version(tmp_path: Path) -> None:
         (["run", "missing.yaml"], "There is no plan file missing.yaml."),
         (["check", "."], ". is not a file"),
         (["check", "bad.yaml"], "bad.yaml:2:1: sed: there is no field 'sed'; did you mean 'seed'?"),
-        (["check", "binary.yaml"], "binary.yaml: this is not UTF-8 text"),
+        (["check", "binary.yaml"], "is not UTF-8; save the plan as plain UTF-8 text"),
         (["run", "good.yaml", "again.yaml"], "again.yaml asks for the same as good.yaml; give it once."),
     ],
 )

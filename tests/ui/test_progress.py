@@ -122,6 +122,19 @@ class Gone(io.StringIO):
         raise OSError(5, "Input/output error")
 
 
+def test_what_compilers_say_is_no_markup(whole: Path) -> None:
+    """Brackets in what is being done are shown as they are, whatever they would mean to the screen."""
+    with looking(whole) as reader:
+        spec = next(row.spec for row in reader.attempts() if row.spec.role == "build")
+    file = io.StringIO()
+    listener = Lines([the_plan()], Console(file=file, width=100, force_terminal=True, color_system=None))
+    listener.started(whole, "cpu")
+    listener.doing(spec, "compiled [/usr/bin/c++] of [bold]")
+    listener.waiting("full [/disk]", None)
+    listener.close()
+    assert "compiled [/usr/bin/c++] of [bold]" in file.getvalue() and "full [/disk]" in file.getvalue()
+
+
 def test_closed_terminal_stops_nothing(whole: Path) -> None:
     """A listener whose terminal has gone falls silent and never raises into the daemon's loop."""
     code = (
