@@ -7,6 +7,8 @@ import pwd
 import socket
 from pathlib import Path
 
+from fsearch.daemon.devices import Device, NoDevice
+from fsearch.daemon.devices import find as find_device
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.lock import DeviceLock, LockHeld
 from fsearch.daemon.loop import Daemon, new_daemon_id
@@ -17,7 +19,7 @@ from fsearch.search.next_step import standing_of
 from fsearch.store import Store
 from fsearch.system.process import start_time
 
-__all__ = ["Listener", "LockHeld", "ZygoteDied", "record_path", "run"]
+__all__ = ["Device", "Listener", "LockHeld", "NoDevice", "ZygoteDied", "find_device", "record_path", "run"]
 
 
 def record_path(state: Path) -> Path:
@@ -32,7 +34,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def run(plans: list[Plan], state: Path, device: str, threads: int, listener: Listener) -> int:
+def run(plans: list[Plan], state: Path, device: Device, threads: int, listener: Listener) -> int:
     """Run plans to their end, serially on one device. Call it from the main thread.
 
     Returns the exit code: 0 when every search has ended, 130 when stopped by a signal.
@@ -45,11 +47,11 @@ def run(plans: list[Plan], state: Path, device: str, threads: int, listener: Lis
     stop = StopSignals()
     asked = ", ".join(plan.name for plan in plans)
     host = socket.gethostname()
-    lock = DeviceLock(device, {"pid": os.getpid(), "host": host, "user": _user(), "plan": asked})
+    lock = DeviceLock(device.lock, {"pid": os.getpid(), "host": host, "user": _user(), "plan": asked})
     for folder in ("logs", "checkpoints", "cache"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     # The zygote comes before the record: nothing that is forked may carry a connection.
-    zygote = Zygote(state / "cache" / "kernel", state / "logs" / "zygote.log")
+    zygote = Zygote(device, state / "cache" / "kernel", state / "logs" / "zygote.log")
     daemon: Daemon | None = None
     try:
         with Store.open(record_path(state)) as store:
@@ -77,7 +79,7 @@ def run(plans: list[Plan], state: Path, device: str, threads: int, listener: Lis
                 stop=stop,
                 listener=listener,
             )
-            listener.started(state, device)
+            listener.started(state, str(device))
             code = daemon.run()
             facts, record = daemon.known.facts, daemon.known.record
             store.end_daemon(identity)

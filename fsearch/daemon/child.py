@@ -57,6 +57,7 @@ class Child:
         self.evaluations: list[dict[str, Any]] = []
         self.progress: dict[str, Any] = {}
         self.attempt: Attempt | None = None
+        self.energy_mj: float | None = None  # what the GPU took meanwhile
         self._process = process
         self._status: int | None = None
         self._oom_kills_before = oom_kills()

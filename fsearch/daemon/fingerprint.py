@@ -16,7 +16,7 @@ _SOURCES = {".py", ".cpp", ".h", ".cu"}
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
-    """The parts of a fingerprint that are known before anything runs."""
+    """The parts of a fingerprint that are known before anything runs; `device` is "cpu" or a GPU's model."""
     package = Path(fsearch.__file__).parent
     csrc = package / "csrc" if (package / "csrc").is_dir() else package.parent / "csrc"
     code = {room: _hash_of(package / room) for room in ROOMS}

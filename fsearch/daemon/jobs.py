@@ -98,9 +98,9 @@ def inspect_job(checkpoint: str, *, download: bool = True) -> dict[str, Any]:
     return {"kind": "inspect", "checkpoint": checkpoint, "download": download}
 
 
-def build_job(cache: Path, device: str) -> dict[str, Any]:
-    """The job of a kernel build for a device."""
-    return {"kind": "build", "cache": str(cache), "device": device}
+def build_job(cache: Path, cuda: Sequence[str]) -> dict[str, Any]:
+    """The job of a kernel build: for the CPU, and for GPUs as `cuda` names them to nvcc."""
+    return {"kind": "build", "cache": str(cache), "cuda": list(cuda)}
 
 
 def checkpoint_path(state: Path, spec: AttemptSpec) -> Path:

@@ -31,17 +31,12 @@ class Known:
         plans: Sequence[Plan],
         environment: dict[str, Any],
         daemon_id: str,
-        memory_mib: int | None = None,
     ) -> None:
-        """`environment` is the fingerprint of code, torch, device and threads, part by part.
-
-        `memory_mib` is what an attempt may take on this machine.
-        """
+        """`environment` is the fingerprint of code, torch, device and threads, part by part."""
         self._store = store
         self._parts = environment
         self._environment = digest(environment)
         self._daemon_id = daemon_id
-        self._memory_mib = memory_mib
         self._rows = {(row.spec.id, row.try_number): row for row in store.attempts()}
         self._record: Record | None = None  # of the rows, until they change
         recorded = store.facts()
@@ -51,6 +46,7 @@ class Known:
         self._models = {key: fact for key, fact in store.models().items() if key in asked}
         self.forget_changed_models()
         self.backend = ""  # what trains; "" until the kernel is there or given up
+        self.memory_mib: int | None = None  # what an attempt may take on the device; None if nobody knows
 
     @property
     def facts(self) -> Facts:
@@ -60,7 +56,7 @@ class Known:
             backend=self.backend,
             daemon=self._daemon_id,
             models=self._models,
-            memory_mib=self._memory_mib,
+            memory_mib=self.memory_mib,
         )
 
     @property

@@ -88,6 +88,7 @@ class Ledger:
             pattern=outcome.pattern,
             ended_monotonic_s=time.monotonic(),
             retry_after_s=outcome.retry_after_s,
+            energy_mj=child.energy_mj,
             **figures(result),
         )
         news = network_news(self._known.record.tries(spec.id, row.fingerprint), row)

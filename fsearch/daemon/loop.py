@@ -17,7 +17,9 @@ import time
 import uuid
 from pathlib import Path
 
+from fsearch.daemon.card import Card
 from fsearch.daemon.child import Child, spawn
+from fsearch.daemon.devices import Device
 from fsearch.daemon.fingerprint import environment
 from fsearch.daemon.host_memory import attempt_memory_mib
 from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job, remove_stale_checkpoints
@@ -25,13 +27,14 @@ from fsearch.daemon.known import Known
 from fsearch.daemon.ledger import Ledger, name_of
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.stop import StopSignals
+from fsearch.daemon.telemetry import Telemetry
 from fsearch.daemon.zygote import Zygote, ZygoteDied
 from fsearch.plan import Plan
 from fsearch.search.ahead import build_standing, next_preparation
 from fsearch.search.board import Note, Run, Wait
 from fsearch.search.next_step import Done, next_step, standing_of
 from fsearch.search.outcomes import Open
-from fsearch.search.rows import Attempt
+from fsearch.search.rows import AHEAD, Attempt
 from fsearch.store import Store
 from fsearch.system.disk import shortage
 from fsearch.system.process import lives
@@ -52,7 +55,7 @@ class Daemon:
         state: Path,
         zygote: Zygote,
         *,
-        device: str,
+        device: Device,
         threads: int,
         daemon_id: str,
         stop: StopSignals,
@@ -67,8 +70,11 @@ class Daemon:
         self.id = daemon_id
         self.listener = listener
         self.stop = stop
-        self.known = Known(store, plans, environment(device, threads), daemon_id, attempt_memory_mib())
+        self.known = Known(store, plans, environment(device.model, threads), daemon_id)
         self.ledger = Ledger(store, self.known, plans, state, listener, daemon_id)
+        self.card = Card(device.uuid, self.ledger.event) if device.uuid else None
+        self.known.memory_mib = self.card.attempt_memory_mib if self.card else attempt_memory_mib()
+        self.telemetry = Telemetry(store, self.card) if self.card else None
         self.worker: Child | None = None  # the one process that uses the device
         self.preparations: dict[bool, Child] = {}  # at most one that downloads, and one that does not
         self.waits: list[Wait] = []  # what keeps each unfinished plan from training
@@ -87,6 +93,7 @@ class Daemon:
             self._read_messages()
             self._write_down_what_ended()
             self._end_what_hangs()
+            self._watch_the_card()
             if self.stop.count:
                 if self._stopped():
                     return 130
@@ -130,6 +137,8 @@ class Daemon:
     def _write_down_what_ended(self) -> None:
         if self.worker and self.worker.ended:
             child, self.worker = self.worker, None
+            if self.telemetry:
+                self.telemetry.end()
             row = self.ledger.finish(child)
             if row.spec.role == "build":
                 self._use_kernel(row)
@@ -143,6 +152,16 @@ class Daemon:
             if child.overdue() and not child.ended and child.ending.silent_s is None:
                 child.ending.silent_s = child.silent_s()
                 child.kill()
+
+    def _watch_the_card(self) -> None:
+        """Take a reading of the GPU; an attempt on one that is lost would wait for it for ever."""
+        if self.card is None or self.telemetry is None:
+            return
+        self.telemetry.sample()
+        child = self.worker
+        if self.card.lost and child and child.is_worker and not child.ended and not child.ending.gpu_lost:
+            child.ending.gpu_lost = True
+            child.kill()
 
     def _replace_a_dead_zygote(self) -> None:
         if not self.zygote.alive and self.worker is None:
@@ -172,12 +191,17 @@ class Daemon:
         for plan in self.plans:
             while isinstance(step := self._next_step(plan), Note):
                 self.ledger.note(step)
-            if isinstance(step, Run) and not self._short_of_room:
-                self._start(step)
-                return "running"
             if self._short_of_room and not isinstance(step, Done):
                 self.waits = [Wait(None, self._short_of_room)]
-            elif isinstance(step, Wait):
+                return "waiting"
+            if isinstance(step, Run):
+                held = self._held_by_the_last(step)
+                if held is None:
+                    self._start(step)
+                    return "running"
+                self.waits = [Wait(None, held)]
+                return "waiting"
+            if isinstance(step, Wait):
                 self.waits.append(step)
         return "waiting" if self.waits or self.preparations else "finished"
 
@@ -189,6 +213,12 @@ class Daemon:
         elif self._short_of_room and not short:
             self.ledger.event("info", f"there is room again on the disk of {self.state}")
         self._short_of_room = short
+
+    def _held_by_the_last(self, run: Run) -> str | None:
+        """What a training waits for: memory of the GPU that the one before has not given back yet."""
+        if self.card is None or run.spec.role in AHEAD:
+            return None
+        return self.card.waits_for(time.monotonic())
 
     def _gave_a_download_up(self) -> bool:
         standings = (standing_of(plan, self.known.facts, self.known.record) for plan in self.plans)
@@ -233,7 +263,7 @@ class Daemon:
     def _start(self, run: Run) -> None:
         role = run.spec.role
         if role == "build":
-            job = build_job(self.state / "cache" / "kernel", self.device)
+            job = build_job(self.state / "cache" / "kernel", self.device.cuda)
             child = spawn("build", job, self.ledger.log_of(run.spec, run.try_number))
             fingerprint = self.known.facts.environment
         elif role == "inspect":
@@ -251,11 +281,13 @@ class Daemon:
                 data,
                 self.known.model_of(run.spec),
                 fingerprint=fingerprint,
-                device=self.device,
+                device=self.device.torch,
                 threads=self.threads,
                 backend=self.known.backend,
                 state=self.state,
             )
+            if self.telemetry:
+                self.telemetry.before()
             try:
                 child = self.zygote.fork(job, self.ledger.log_of(run.spec, run.try_number))
             except ZygoteDied:
@@ -264,6 +296,8 @@ class Daemon:
         self.worker = child
         self._beat_s = 0.0  # so that nobody is shown the step of the attempt before
         self.ledger.begin(child, run, fingerprint)
+        if self.telemetry and child.is_worker:
+            self.telemetry.begin(child)
 
     def _use_kernel(self, row: Attempt) -> None:
         """After a build: the zygote loads the kernel; without one everything goes on with the fallback."""

@@ -11,6 +11,7 @@ import signal
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fsearch.daemon.card import NOTICED_MIB
 from fsearch.daemon.fetch_failures import NETWORK_PHASES, PHASES, failure_of, retry_after_s, sentence
 from fsearch.search.outcomes import CLASSES, OutcomeClass
 from fsearch.system.plain import plain
@@ -30,7 +31,8 @@ class Ending:
     silent_s: float | None = None  # we ended it after so long without progress
     zygote_died: bool = False
     host_out_of_memory: bool = False  # the kernel's out-of-memory killer struck meanwhile
-    others_gpu_mib: float = 0.0  # what other processes held of the GPU when it ended
+    gpu_lost: bool = False  # NVML said so, and we ended it
+    others_mib: float = 0.0  # of the GPU's memory, what others took meanwhile and have not had at our start
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ _REST: list[tuple[str, str, str, str]] = [
     # what neither the lines above know nor the table of `fetch_failures`
     (r"", r"No space left on device|Errno 28|quota exceeded", "disk_full", "the disk is full: {message}"),
     (r"", r"PytorchStreamWriter failed writing", "disk_full", "the disk took no more: {message}"),
-    (r"", r"(?i)gpu is lost|fallen off the bus|uncorrectable ECC error", "gpu_lost", _LOST),
+    (r"", r"(?i)gpu is lost|fallen off the bus|gpu requires (restart|reset)", "gpu_lost", _LOST),
+    (r"", r"(?i)uncorrectable (ECC|NVLink) error|hardware stack error", "gpu_lost", _LOST),
+    (r"", r"(?i)system not yet initialized|CUDA driver initialization failed", "gpu_lost", _LOST),
     (r"", r"(?i)no CUDA-capable device|no NVIDIA driver|no CUDA GPUs are available", "gpu_lost", _LOST),
     (r"", r"(?i)driver version is insufficient|driver/library version mismatch", "gpu_lost", _LOST),
     (r"", r"(?i)CUDA error: unknown error|CUDA unknown error", "gpu_lost", _LOST),
@@ -81,13 +85,29 @@ _REST: list[tuple[str, str, str, str]] = [
 
 
 def outcome_of(ending: Ending) -> Outcome:
-    """The outcome of a process that has ended. A result counts only when complete."""
+    """The outcome of a process that has ended. A result counts only when complete.
+
+    An `oom` while others took memory that was free when the daemon started says nothing about the attempt.
+    """
+    found = _told_by(ending)
+    if found.word != "oom" or ending.others_mib <= NOTICED_MIB:
+        return found
+    others = f"other processes took {ending.others_mib:.0f} MiB that were free when fsearch started"
+    return Outcome(
+        "gpu_contended", f"{found.reason}; meanwhile {others}", f"{found.pattern}, memory of others"
+    )
+
+
+def _told_by(ending: Ending) -> Outcome:
     if ending.result is not None and not ending.torn:
         word = str(ending.result["outcome"])
         pattern = "result"
         if word == "interrupted":
             pattern = "stopped" if ending.stopped else "stopped from outside"
         return Outcome(word, str(ending.result.get("reason", "")), pattern)
+    if ending.gpu_lost:
+        reason = f"the GPU is lost, says NVML, in phase {ending.phase}; the driver's log may say why"
+        return Outcome("gpu_lost", reason, "NVML: GPU is lost")
     if ending.silent_s is not None and ending.phase in NETWORK_PHASES:
         silence = f"no byte arrived for {ending.silent_s:.0f} s while it was fetched; it is tried again"
         return Outcome("network_wait", silence, "silent")
@@ -120,9 +140,6 @@ def _of_exception(ending: Ending) -> Outcome:
     chain = ending.error.get("chain", [])
     wait_s = retry_after_s(chain)
     if known := _listed(_EXCEPTIONS, ending):
-        if known.word == "oom" and ending.others_gpu_mib > 0:
-            held = f"other processes held {ending.others_gpu_mib:.0f} MiB of the GPU"
-            return Outcome("gpu_contended", f"{held}: {known.reason}", f"{known.pattern}, others on the GPU")
         return replace(known, retry_after_s=wait_s)
     if ending.phase in PHASES and (found := failure_of(chain, ending.phase)):
         failure, link = found

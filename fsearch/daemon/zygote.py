@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fsearch.daemon.child import Child
+from fsearch.daemon.devices import Device
 from fsearch.daemon.logs import Log
 from fsearch.daemon.programs import command
 from fsearch.system import faults
@@ -27,12 +28,14 @@ class ZygoteDied(Exception):
 class Zygote:
     """A running zygote process. Start it from the main thread: it dies with the thread that made it."""
 
-    def __init__(self, kernel_cache: Path, log: Path) -> None:
+    def __init__(self, device: Device, kernel_cache: Path, log: Path) -> None:
+        self.device = device
         self.kernel_cache = kernel_cache
         self.log = log
         ours, theirs = socket.socketpair()
         arguments = ["--fd", str(theirs.fileno()), "--parent", str(os.getpid())]
         arguments += ["--kernel-cache", str(kernel_cache)]
+        arguments += ["--cuda", *device.cuda] if device.cuda else []
         faults.point("before a zygote is started")
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -40,6 +43,7 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                env={**os.environ, **device.environment},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -52,7 +56,7 @@ class Zygote:
 
     def successor(self) -> Zygote:
         """A new one like it."""
-        return Zygote(self.kernel_cache, self.log)
+        return Zygote(self.device, self.kernel_cache, self.log)
 
     @property
     def alive(self) -> bool:

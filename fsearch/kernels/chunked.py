@@ -55,7 +55,7 @@ def wkv7_chunked(
 
     # An empty slot has zero log decay and zero r, k, v, a, b: it leaves the state as it is.
     R, logs, K, V, A, Bm = (chunks(x) for x in (r, log_decay(w, decay), k, v, a, b))
-    c = logs.cumsum(-2)  # [B,H,C,L,N], through token t
+    c = _running_sum(logs)  # [B,H,C,L,N], through token t
     before = c - logs  # through token t - 1
     centre = c[..., L // 2 - 1 : L // 2, :]  # halves the exponents of the products below
     last = c[..., -1:, :]
@@ -98,6 +98,16 @@ def wkv7_chunked(
     y = Y.reshape(B, H, num_chunks * L, N).transpose(1, 2)  # [B,C*L,H,N]
     y = y[:, :T] if slots is None else y.gather(1, slots[:, :, None, None].expand(B, T, H, N))
     return y.contiguous(), cap, S
+
+
+def _running_sum(x: Tensor) -> Tensor:
+    """Sums over the tokens of a chunk up to each, x [..., L, N].
+
+    On a GPU torch's own has no fixed order and is refused where equal runs are asked to give equal numbers.
+    """
+    if x.device.type == "cpu":
+        return x.cumsum(-2)
+    return x.new_ones(x.shape[-2], x.shape[-2]).tril() @ x
 
 
 def log_decay(x: Tensor, decay: str) -> Tensor:

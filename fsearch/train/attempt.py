@@ -1,6 +1,8 @@
 """One attempt in a cold process: the same numbers, to the bit, as a worker of the zygote gives.
 
-    python -m fsearch.train.attempt --messages-fd N --parent PID [--kernel-cache DIR]    with the job on stdin
+    python -m fsearch.train.attempt --messages-fd N --parent PID [--kernel-cache DIR] [--cuda sm_90 ...]
+
+with the job on stdin.
 
 Deliberately not here: the training itself, which is in `trainer`. Importing that takes seconds, in which this
 process must already be tied to its parent, so the import waits until the job runs.
@@ -8,24 +10,25 @@ process must already be tied to its parent, so the import waits until the job ru
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from fsearch.train.job import Channel, Job, argument_parser, main
+from fsearch.train.job import Channel, Job, argument_parser, main, set_environment
 
 
-def run(job: Job, channel: Channel, kernel_cache: Path | None) -> None:
-    """Run one attempt job, with the compiled kernel if it lies in `kernel_cache`."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads that nothing here uses
+def run(job: Job, channel: Channel, kernel_cache: Path | None, cuda: Sequence[str]) -> None:
+    """Run one attempt job, with the kernel compiled for the GPUs `cuda` if it lies in `kernel_cache`."""
+    set_environment()
     from fsearch.train import trainer
 
-    trainer.run(job, channel, kernel_cache)
+    trainer.run(job, channel, kernel_cache, cuda)
 
 
 if __name__ == "__main__":
     parser = argument_parser()
     parser.add_argument("--kernel-cache", type=Path)
+    parser.add_argument("--cuda", nargs="*", default=())
     arguments = parser.parse_args()
-    sys.exit(main(partial(run, kernel_cache=arguments.kernel_cache), arguments))
+    sys.exit(main(partial(run, kernel_cache=arguments.kernel_cache, cuda=arguments.cuda), arguments))

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fsearch import kernels
 from fsearch.kernels.library import FALLBACK
 
 
-def use_backend(wanted: str) -> None:
+def use_backend(wanted: str, device: str) -> None:
     """Run on `wanted`: the fallback, whatever the CPU gives ("cpu"), or one compiled backend and no other.
 
     Raises RuntimeError if this process has another one: rows of two backends must not be compared.
     """
     if wanted == FALLBACK:
         kernels.use("chunked")
-    elif wanted not in ("cpu", kernels.backend()):
+    elif wanted not in ("cpu", present := kernels.backend(device)):
         raise RuntimeError(
-            f"the attempt is to run on {wanted}, but this process has {kernels.backend()}: its kernel is "
-            "gone or has changed; start again, and it is built again"
+            f"the attempt is to run on {wanted}, but this process has {present}: its kernel is gone or has "
+            "changed; start again, and it is built again"
         )
 
 
-def load_kernel(cache: Path | None) -> None:
-    """Load the compiled kernel if it is not loaded yet and has been built in `cache`. Never builds one."""
+def load_kernel(cache: Path | None, cuda: Sequence[str] = ()) -> None:
+    """Load the compiled kernel if it is not loaded yet and has been built in `cache`. Never builds one.
+
+    `cuda` are the targets that it was built for, such as "sm_90": another library than the one without any.
+    """
     if cache is None or kernels.is_loaded():
         return
     try:
-        library = kernels.build.find(cache)
+        library = kernels.build.find(cache, cuda=cuda)
     except kernels.build.KernelBuildError:
         return  # without a compiler: the portable form runs, and the result says so
     if library is None:

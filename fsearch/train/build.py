@@ -33,10 +33,11 @@ def run(job: Job, channel: Channel) -> None:
     began = time.monotonic()
     cache = Path(job["cache"])
     try:
-        targets = build.native_targets() if job["device"].startswith("cuda") else ()
-        if build.find(cache, cuda=targets) is None:
+        if build.find(cache, cuda=job["cuda"]) is None:
             require_room(cache, _BUILD_BYTES)
-        built = build.build(cache, cuda=targets, progress=lambda line: channel.send("progress", doing=line))
+        built = build.build(
+            cache, cuda=job["cuda"], progress=lambda line: channel.send("progress", doing=line)
+        )
     except build.KernelBuildError as error:
         reason = error.reason
         if error.detail:

@@ -50,7 +50,7 @@ def owner_of(job: Mapping[str, Any]) -> str:
     # A moved file has the same weights, and memory changes no number.
     aside = ("try", "checkpoint", "noop_reference", "model_file", "memory_mib")
     deciding = {key: value for key, value in job.items() if key not in aside}
-    text = json.dumps([deciding, kernels.backend(), torch.__version__], sort_keys=True)
+    text = json.dumps([deciding, kernels.backend(job["device"]), torch.__version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -92,15 +92,16 @@ def _evaluate_batch(
 ) -> Scores:
     batch = examples.batch(indices)
     logits = network.logits_at_targets(batch)  # [K, V]
-    targets = torch.from_numpy(batch.targets)
-    predicted = logits.argmax(-1)
-    right = (predicted == targets).numpy()
-    losses = F.cross_entropy(logits, targets, reduction="none").double().numpy()
+    predicted = logits.argmax(-1).cpu().numpy()
+    right = predicted == batch.targets
+    targets = network.tensor(batch.targets)
+    losses = F.cross_entropy(logits, targets, reduction="none").double().cpu().numpy()
+    choices = None if choice_tokens is None else logits.index_select(-1, network.tensor(choice_tokens))
     rows, count = batch.rows, len(indices)
     return Scores(
         correct=np.bincount(rows, weights=right, minlength=count).astype(np.int32),
         total=np.bincount(rows, minlength=count).astype(np.int32),
         loss=np.bincount(rows, weights=losses, minlength=count).astype(np.float64),
-        predicted=predicted.numpy().astype(np.int32),
-        choice_logits=None if choice_tokens is None else logits.numpy()[:, choice_tokens],
+        predicted=predicted.astype(np.int32),
+        choice_logits=None if choices is None else choices.cpu().numpy(),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import traceback
@@ -66,6 +67,19 @@ def run_reporting(run: RunJob, job: Job, messages_fd: int) -> int:
         )
         return 1
     return 0
+
+
+def set_environment() -> None:
+    """Set what torch, CUDA and numpy read of the environment; before they are imported.
+
+    A GPU's numbers depend on the workspace that cuBLAS is given. The question whether there is a GPU must not
+    start CUDA, which no fork survives. And the allocator grows in pages: batches of many lengths would else
+    leave pieces that none of the next ones fits into.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads, which no fork may meet
 
 
 def argument_parser() -> argparse.ArgumentParser:

@@ -1,8 +1,8 @@
-"""What a job takes of the machine's memory, from its start on, and the limit on that.
+"""What a job takes of the memory that it trains in, from its start on, and the limit on that.
 
-The limit holds for the private memory of the process (RLIMIT_DATA): where it is reached, an allocation fails
-and is an exception in this process, and neither it nor another one is killed. Nothing that decides a number
-depends on it.
+On the CPU the limit holds for the private memory of the process (RLIMIT_DATA), on a GPU for what torch's
+allocator holds there. Where it is reached, an allocation fails and is an exception in this process, and
+neither it nor another one is killed. Nothing that decides a number depends on it.
 
 Deliberately not here: how large a limit is, and what follows from running out.
 """
@@ -22,12 +22,21 @@ from fsearch.system.memory import kib_in
 _STATUS = Path("/proc/self/status")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _MAPPED_FROM = 128 << 10, 32 << 20
-_REFUSED = re.compile(r"DefaultCPUAllocator: (can't|not enough)|bad_alloc|CUDA out of memory")
+_REFUSED = re.compile(
+    r"DefaultCPUAllocator: (can't|not enough)|bad_alloc|CUDA out of memory|CUDA error: out of memory"
+    r"|CUBLAS_STATUS_ALLOC_FAILED"
+)
 _ASKED = re.compile(r"tried to allocate (\d+) bytes")
+_ASKED_OF_GPU = re.compile(r"Tried to allocate ([\d.]+ [KMG]iB)")
 
 
 class OutOfMemory(Exception):
     """An attempt that has no more memory to take; the message says which sizes did not fit."""
+
+
+def memory_of(device: str) -> Memory:
+    """The memory that a job on "cpu" or "cuda" trains in."""
+    return GpuMemory() if device.startswith("cuda") else Memory()
 
 
 class Memory:
@@ -67,10 +76,14 @@ class Memory:
 
     def told(self, error: BaseException) -> str:
         """The sizes behind an allocation that failed, as words."""
-        asked = _ASKED.search(str(error))
-        more = f" when {int(asked[1]) / 2**20:.1f} MiB more were asked for" if asked else ""
+        more = self._asked(str(error))
+        more = f" when {more} more were asked for" if more else ""
         limit = "" if self._limit_mib is None else f" of {self._limit_mib} MiB that it may take"
         return f"{self.peak_mib():.0f} MiB{limit} were taken{more}"
+
+    def _asked(self, message: str) -> str:
+        asked = _ASKED.search(message)
+        return f"{int(asked[1]) / 2**20:.1f} MiB" if asked else ""
 
     @staticmethod
     def _set(most_bytes: int) -> None:
@@ -78,6 +91,32 @@ class Memory:
         if hard != resource.RLIM_INFINITY and (most_bytes == resource.RLIM_INFINITY or most_bytes > hard):
             most_bytes = hard
         resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, hard))
+
+
+class GpuMemory(Memory):
+    """The memory of the worker's only GPU, as far as torch's allocator holds it.
+
+    Counted is what it has reserved, because that is what the limit is compared with and what is lost to
+    others; `job.set_environment` has it grow in pages, so that pieces between tensors do not add to it. The
+    context of CUDA and the code of the kernels are not counted: the daemon leaves room for them.
+    """
+
+    def limit(self, mib: int) -> None:
+        """Let no more than that be reserved, in MiB. The GPU's own size is a limit in any case."""
+        self._limit_mib = mib
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, mib * 2**20 / total), 0)
+
+    def unlimited(self) -> None:
+        """Nothing to do: saying what happened takes none of a GPU's memory."""
+
+    def peak_mib(self) -> float:
+        """The most memory that was reserved at one moment."""
+        return torch.cuda.max_memory_reserved(0) / 2**20
+
+    def _asked(self, message: str) -> str:
+        asked = _ASKED_OF_GPU.search(message)
+        return asked[1] if asked else ""
 
 
 def peak_resident_mib() -> float:

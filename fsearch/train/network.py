@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fsearch.rwkv7 import RWKV7, FutureSeed, initialise
-from fsearch.train.batches import Batch
+from fsearch.train.batches import Batch, Integers
 from fsearch.train.model_file import load_inspected
 
 _COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -38,17 +40,33 @@ class Network:
         model.compute_dtype = _COMPUTE_DTYPES[job["recipe"]["precision"]]
         return cls(model, FutureSeed.from_form(job["form"], model.n_head, model.n_embd))
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.emb.weight.device
+
+    def to(self, device: str) -> Network:
+        """Move it, in place, and return it."""
+        self.model.to(device)
+        if self.future_seed is not None:
+            self.future_seed.to(device)
+        return self
+
+    def tensor(self, array: Integers | NDArray[np.int32]) -> Tensor:
+        """An array where the network computes."""
+        return torch.from_numpy(array).to(self.device)
+
     def logits_at_targets(self, batch: Batch) -> Tensor:
         """Logits [K, V], float32, at the batch's target positions; the head is not run anywhere else."""
-        tokens, prompt_len = torch.from_numpy(batch.tokens), torch.from_numpy(batch.prompt_len)
+        tokens, prompt_len = self.tensor(batch.tokens), self.tensor(batch.prompt_len)
         hidden = self.model.hidden(tokens, prompt_len, self.future_seed)  # [B, T, C]
-        at_targets: Tensor = hidden.flatten(0, 1).index_select(0, torch.from_numpy(batch.positions))
+        at_targets: Tensor = hidden.flatten(0, 1).index_select(0, self.tensor(batch.positions))
         logits: Tensor = self.model.head(at_targets)
         return logits.float()
 
     def loss(self, batch: Batch, trained_tokens: int) -> Tensor:
         """The batch's part of the mean cross-entropy over the `trained_tokens` of a step, in nats."""
-        targets = torch.from_numpy(batch.targets)
+        targets = self.tensor(batch.targets)
         return F.cross_entropy(self.logits_at_targets(batch), targets, reduction="sum") / trained_tokens
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from fsearch.train.batches import DataOrder, Examples, Integers
 from fsearch.train.evaluate import Scores, evaluate
 from fsearch.train.faults import Faults
 from fsearch.train.job import Channel, Job
-from fsearch.train.memory import Memory, OutOfMemory, is_refused_allocation
+from fsearch.train.memory import OutOfMemory, is_refused_allocation, memory_of
 from fsearch.train.metrics import metrics
 from fsearch.train.network import Network
 from fsearch.train.optimization import Optimization
@@ -77,7 +78,7 @@ class Trainer:
         self._steps: int = job["steps"]
         self._recipe = Recipe.from_job(job["recipe"])
         self._probe = job["role"] == "probe"
-        self._memory = Memory()
+        self._memory = memory_of(job["device"])
         self._faults = Faults(job, channel, lambda: self._network.model)
         self._stop_asked = self._unsaved = False
         self._phase = ""
@@ -129,7 +130,7 @@ class Trainer:
         if job["memory_mib"] is not None:
             torch.zeros(_STARTS_THREADS).add_(1)
             self._memory.limit(job["memory_mib"])
-        use_backend(job["backend"])
+        use_backend(job["backend"], job["device"])
         data = prepared.load(Path(job["data"]["path"]))
         if data.meta.sha256 != job["data"]["sha256"]:
             raise ValueError(
@@ -142,7 +143,7 @@ class Trainer:
         self._splits = {half: [data.split(name) for name in _SPLITS[half]] for half in job["halves"]}
         self._validation = {half: Examples(splits, only_scored=True) for half, splits in self._splits.items()}
         self._order = DataOrder(job["streams"]["order"], len(self._examples))
-        self._network = Network.from_job(job, data.meta.vocab_size)
+        self._network = Network.from_job(job, data.meta.vocab_size).to(job["device"])
         self._optimization = Optimization(self._network, self._recipe, self._steps)
         self._resume()
 
@@ -169,7 +170,7 @@ class Trainer:
         self._faults.strike("step", self._step + 1)
         indices = self._indices_of_step()
         trained_tokens = int(self._examples.num_targets[indices].sum())
-        loss = torch.zeros(())
+        loss = torch.zeros((), device=self._network.device)
         self._optimization.zero_grad()
         for start in range(0, len(indices), job["micro_batch"]):
             batch = self._examples.batch(indices[start : start + job["micro_batch"]])
@@ -362,15 +363,15 @@ class Trainer:
             "weights_sha256": weights_sha256(self._network.model),
             "seconds": self._seconds,
             "peak_memory_mib": self._memory.peak_mib(),
-            "backend": kernels.backend(),
+            "backend": kernels.backend(self._job["device"]),
             "resumed_from_step": self._resumed_from,
             "examples": {half: scores[half].packed() for half in halves},
         }
 
 
-def run(job: Job, channel: Channel, kernel_cache: Path | None = None) -> None:
-    """Run one attempt job, with the compiled kernel if it is loaded or lies in `kernel_cache`."""
-    load_kernel(kernel_cache)
+def run(job: Job, channel: Channel, kernel_cache: Path | None = None, cuda: Sequence[str] = ()) -> None:
+    """Run one attempt job, with the kernel for the GPUs `cuda` if it is loaded or lies in `kernel_cache`."""
+    load_kernel(kernel_cache, cuda)
     Trainer(job, channel).run()
 
 

@@ -1,6 +1,6 @@
 """Holds torch ready and forks a worker for every attempt: a start in tenths of a second instead of seconds.
 
-    python -m fsearch.train.zygote --fd N --parent PID [--kernel-cache DIR]
+    python -m fsearch.train.zygote --fd N --parent PID [--kernel-cache DIR] [--cuda sm_90 ...]
 
 `fd` is a Unix stream socket. In come {"fork": job} with two file descriptors, the worker's message pipe and
 its log file; out go {"ready": true, "pid", "backend"} once, {"forked": pid, "started": start time} and, when
@@ -25,19 +25,19 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fsearch.system import messages, process
-from fsearch.train.job import Job, RunJob, run_reporting
+from fsearch.train.job import Job, RunJob, run_reporting, set_environment
 
 _RECEIVE_BYTES = 1 << 16
 _FDS_PER_JOB = 2
 
-Load = Callable[[Path | None], tuple[RunJob, str | None]]
-"""Loads what workers need, from a cache of kernels: what a worker does, and the backend if there is one."""
+Load = Callable[[Path | None, Sequence[str]], tuple[RunJob, str | None]]
+"""Loads what workers need, with the kernel for CUDA targets: what they do, and the backend if any."""
 
 
 class Zygote:
@@ -137,12 +137,13 @@ def main(load: Load) -> int:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--kernel-cache", type=Path)
+    parser.add_argument("--cuda", nargs="*", default=())
     arguments = parser.parse_args()
     process.die_with_parent(arguments.parent)
     # The terminal's Ctrl-C and hang-up are the parent's to act on; it ends us by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    run, backend = load(arguments.kernel_cache)
+    run, backend = load(arguments.kernel_cache, arguments.cuda)
     gc.collect()
     gc.freeze()  # so that a worker's collections leave the shared pages shared
     channel = socket.socket(fileno=arguments.fd)
@@ -152,16 +153,16 @@ def main(load: Load) -> int:
     return 0
 
 
-def load_training(kernel_cache: Path | None) -> tuple[RunJob, str | None]:
+def load_training(kernel_cache: Path | None, cuda: Sequence[str]) -> tuple[RunJob, str | None]:
     """Import all that an attempt imports and load the kernel. Its backend is None if there is none."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads, which no fork may meet
+    set_environment()
     from fsearch import kernels
     from fsearch.train import trainer
     from fsearch.train.backend import load_kernel
 
-    load_kernel(kernel_cache)
-    backend = kernels.backend() if kernels.is_loaded() else None
-    return partial(trainer.run, kernel_cache=kernel_cache), backend
+    load_kernel(kernel_cache, cuda)
+    backend = kernels.backend("cuda" if cuda else "cpu") if kernels.is_loaded() else None
+    return partial(trainer.run, kernel_cache=kernel_cache, cuda=cuda), backend
 
 
 def _keep_only(messages_fd: int, log_fd: int) -> None:

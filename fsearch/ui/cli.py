@@ -55,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
 
     run = verbs.add_parser("run", help="run plans to their end; start it again to go on")
     run.add_argument("plans", nargs="+", metavar="PLAN", help="a plan file, e.g. plans/demo.yaml")
-    run.add_argument("--device", choices=("auto", "cpu"), default="auto", help="where to train")
+    run.add_argument(
+        "--device", type=_device, default="auto", help="auto (a GPU if there is one), cpu, cuda:0"
+    )
     run.add_argument("--threads", type=_threads, default=1, metavar="N", help="CPU threads of a training (1)")
     _state_option(run)
 
@@ -151,9 +153,9 @@ def _tokens(text: str) -> int:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda:[0-9]{1,3}", text):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"{text!r} is not a device: say auto, cpu or cuda:0")
-    return text
+    return "cuda:0" if text == "cuda" else text
 
 
 def _plan_argument(verb: argparse.ArgumentParser) -> None:

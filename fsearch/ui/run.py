@@ -21,25 +21,26 @@ from fsearch.ui.state import folder, looking, shown, speaking
 from fsearch.ui.view import Snapshot
 from fsearch.ui.words import duration
 
-DEVICE = "cpu"
-"""What `auto` and `cpu` mean in this release."""
-
 
 def answer(options: argparse.Namespace) -> int:
     """Run the plans; gives 0 when every search ended, 75 if some waited in vain, 130 when stopped."""
     files = [read_runnable(name) for name in options.plans]
     _refuse_repeats(files)
+    try:
+        device = daemon.find_device(options.device)
+    except daemon.NoDevice as missing:
+        raise UserError(str(missing)) from missing
     state = folder(options.state)
     _make(state)
     screen = console()
-    put(screen, [Text(f"state {shown(state)}, training on the {DEVICE}", "dim")])
+    put(screen, [Text(f"state {shown(state)}, training on the {device}", "dim")])
     for file in files:
         where = f"{file.path} (packaged with fsearch)" if file.packaged else str(file.path)
         put(screen, [Text.assemble((file.plan.name, "bold"), (f"  {where}", "dim"))])
     listener = Lines([file.plan for file in files], screen)
     try:
         with speaking(state):
-            code = daemon.run([file.plan for file in files], state, DEVICE, options.threads, listener)
+            code = daemon.run([file.plan for file in files], state, device, options.threads, listener)
     except daemon.LockHeld as held:
         raise UserError(f"{_sentence(held)} Wait for it, or end it.", BUSY) from held
     except daemon.ZygoteDied as died:

@@ -113,7 +113,7 @@ def test_running_out_beside_others_is_contention() -> None:
     """What does not fit while somebody else holds memory of the GPU closes nothing."""
     error = error_of(torch.OutOfMemoryError(CUDA))
     alone = outcome_of(Ending(error=error, exit_code=1, phase="train"))
-    beside = outcome_of(Ending(error=error, exit_code=1, phase="train", others_gpu_mib=900.0))
+    beside = outcome_of(Ending(error=error, exit_code=1, phase="train", others_mib=900.0))
     assert (alone.word, beside.word) == ("oom", "gpu_contended")
     assert "900 MiB" in beside.reason and CUDA in beside.reason and alone.pattern in beside.pattern
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from fsearch.daemon.devices import Device
 from fsearch.daemon.zygote import Zygote, ZygoteDied
 
 
 def test_a_zygote_that_dies_instead_of_forking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fork fails by name, and whoever asks for deaths afterwards hears of none."""
     monkeypatch.setenv("FSEARCH_PROGRAMS", "tests.stub")
-    zygote = Zygote(tmp_path, tmp_path / "zygote.log")
+    zygote = Zygote(Device(), tmp_path, tmp_path / "zygote.log")
     zygote.wait_ready()
     os.kill(zygote.process.pid, signal.SIGKILL)
     with pytest.raises(ZygoteDied):

@@ -43,11 +43,12 @@ _OF_THIS_RUN = ("seconds", "peak_memory_mib", "memory_mib", "started_at", "ended
 
 
 def new_state(folder: Path, kernel_library: Path | None) -> Path:
-    """A state folder in which nothing has run yet, but with the kernel built, if one is given."""
+    """A state folder in which nothing has run yet, but with the kernel built, for every device, if one is."""
     cache = folder / "state" / "cache" / "kernel"
     cache.mkdir(parents=True)
     if kernel_library is not None:
-        shutil.copy(kernel_library, cache)
+        for library in kernel_library.parent.glob("*.so"):
+            shutil.copy(library, cache)
     (folder / "locks").mkdir()
     return folder / "state"
 
@@ -68,6 +69,7 @@ class Run:
         self.environment: dict[str, str] = {
             **os.environ,
             "FSEARCH_LOCK_DIR": str(state.parent / "locks"),
+            "CUDA_VISIBLE_DEVICES": "",  # training on a GPU has tests of its own
             "OMP_WAIT_POLICY": "passive",  # threads that spin would starve each other on a busy machine
             _MARK: str(state),
             **(environment or {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fsearch.train import zygote
@@ -10,7 +11,7 @@ from fsearch.train.job import RunJob
 from tests.stub import attempt, build
 
 
-def load(kernel_cache: Path | None) -> tuple[RunJob, str | None]:
+def load(kernel_cache: Path | None, _cuda: Sequence[str]) -> tuple[RunJob, str | None]:
     """The stand-in, and a backend once its kernel is built."""
     built = kernel_cache is not None and (kernel_cache / build.LIBRARY).exists()
     return attempt.run, build.BACKEND if built else None

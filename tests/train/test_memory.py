@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fsearch.daemon.outcomes import Ending, outcome_of
+from fsearch.train.memory import GpuMemory, is_refused_allocation
 from tests.train.conftest import MakeJob
 from tests.train.processes import Worker, ZygoteProcess, numbers
 
@@ -107,3 +108,26 @@ def test_accumulation_gives_the_curve_of_the_whole_batch(
     for other in (1, 2, 3):
         assert losses[other] == pytest.approx(losses[0], rel=2e-5)
         assert curves[other] == pytest.approx(curves[0], rel=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("message", "asked"),
+    [
+        (
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.6 GiB",
+            "2.00 GiB",
+        ),
+        (
+            "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 23 GiB",
+            "20.00 MiB",
+        ),
+        ("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported", ""),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", ""),
+    ],
+)
+def test_a_gpu_that_refuses_is_out_of_memory(message: str, asked: str) -> None:
+    """What CUDA, cuBLAS and torch's allocator say is taken for what it is, with the size asked for."""
+    assert is_refused_allocation(RuntimeError(message))
+    more = f" when {asked} more were asked for" if asked else ""
+    assert GpuMemory().told(RuntimeError(message)) == f"0 MiB were taken{more}"
+    assert not is_refused_allocation(RuntimeError("CUDA error: device-side assert triggered"))

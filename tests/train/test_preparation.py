@@ -106,7 +106,7 @@ def test_no_compiler_is_a_result(tmp_path: Path) -> None:
     """Without a compiler on the PATH the build ends as kernel_build_failed and says what to install."""
     environment = {key: value for key, value in os.environ.items() if key not in ("CXX", "PATH")}
     environment["PATH"] = str(tmp_path)
-    job = {"kind": "build", "cache": str(tmp_path / "cache"), "device": "cpu"}
+    job = {"kind": "build", "cache": str(tmp_path / "cache"), "cuda": []}
     result = run_cold("build", job, tmp_path, environment=environment)
     assert (result["outcome"], result["backend"]) == ("kernel_build_failed", "torch-chunked")
     assert "install" in result["reason"]
@@ -118,7 +118,7 @@ def test_a_build_reports_its_progress(tmp_path: Path) -> None:
     compiler = tmp_path / "compiler"
     compiler.write_text(NO_COMPILER)
     compiler.chmod(0o755)
-    job = {"kind": "build", "cache": str(tmp_path / "cache"), "device": "cpu"}
+    job = {"kind": "build", "cache": str(tmp_path / "cache"), "cuda": []}
     environment = {**os.environ, "CXX": str(compiler)}
     worker, started = start_cold("build", job, tmp_path, environment=environment)
     result = worker.finish()
@@ -134,7 +134,7 @@ def test_a_dead_parent_takes_the_compilers_with_it(tmp_path: Path) -> None:
     compiler = tmp_path / "slow-compiler"
     compiler.write_text(SLOW_COMPILER.format(pids=tmp_path / "pids"))
     compiler.chmod(0o755)
-    job = {"kind": "build", "cache": str(tmp_path / "cache"), "device": "cpu"}
+    job = {"kind": "build", "cache": str(tmp_path / "cache"), "cuda": []}
     program = """
 import json, os, sys
 from pathlib import Path

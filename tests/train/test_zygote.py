@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from fsearch.system import process
 from tests.alive import runs, wait_until_gone
@@ -41,6 +42,13 @@ def test_the_same_with_the_compiled_kernel(make_job: MakeJob, kernel_library: Pa
     assert (forked["backend"], forked["late_torch_imports"]) == (backend, [])
     assert fallback["backend"] == "torch-chunked"
     assert forked["first_losses"] == pytest.approx(fallback["first_losses"], rel=1e-4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there may be a kernel for this GPU")
+def test_a_kernel_for_the_cpu_is_none_for_a_gpu(kernel_library: Path, tmp_path: Path) -> None:
+    """Asked to train on a GPU, the zygote takes no library that was built for the CPU alone."""
+    with zygote(tmp_path, "--kernel-cache", str(kernel_library.parent), "--cuda", "sm_86") as started:
+        assert started.ready["backend"] is None
 
 
 def test_a_damaged_kernel_is_taken_out_of_the_way(kernel_library: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def fsearch(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess
     return subprocess.run(
         [sys.executable, "-m", "fsearch.ui.cli", *map(str, arguments)],
         cwd=cwd,
-        env={**kept, "PYTHONPATH": str(ROOT), **environment},
+        env={**kept, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", **environment},
         capture_output=True,
         text=True,
         timeout=120,
