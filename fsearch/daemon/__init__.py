@@ -7,6 +7,7 @@ import pwd
 import socket
 from pathlib import Path
 
+from fsearch.daemon.backups import Backups
 from fsearch.daemon.devices import Device, NoDevice
 from fsearch.daemon.devices import find as find_device
 from fsearch.daemon.listener import Listener
@@ -54,7 +55,7 @@ def run(plans: list[Plan], state: Path, device: Device, threads: int, listener: 
     zygote = Zygote(device, state / "cache" / "kernel", state / "logs" / "zygote.log")
     daemon: Daemon | None = None
     try:
-        with Store.open(record_path(state)) as store:
+        with Store.open(record_path(state)) as store, Backups(store) as backups:
             identity = new_daemon_id()
             for plan in plans:
                 path = os.path.abspath(plan.source.file)  # a checkpoint's path is relative to it
@@ -78,6 +79,7 @@ def run(plans: list[Plan], state: Path, device: Device, threads: int, listener: 
                 daemon_id=identity,
                 stop=stop,
                 listener=listener,
+                backups=backups,
             )
             listener.started(state, str(device))
             code = daemon.run()

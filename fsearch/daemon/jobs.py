@@ -114,7 +114,7 @@ def remove_stale_checkpoints(state: Path, record: Record, environment: str) -> N
     than the present one, which are never taken up, and half-written ones. To be called while nothing trains.
     """
     for path in (state / "checkpoints").iterdir():
-        tries = record.every_try(path.name.partition(".")[0])
+        tries = record.all_tries(path.name.partition(".")[0])
         if not tries or _is_over(tries) or tries[-1].fingerprints.get("environment") != environment:
             faults.point("before a checkpoint is removed")
             path.unlink(missing_ok=True)

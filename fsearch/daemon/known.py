@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from fsearch.plan import Plan
-from fsearch.search.board import Record
 from fsearch.search.ids import data_key, digest
 from fsearch.search.rows import AHEAD, Attempt, AttemptSpec, DataFact, Facts, ModelFact
 from fsearch.store import Store
+from fsearch.store.selection import record_of
 from fsearch.system.files import sha256_file
 from fsearch.tasks.prepared import code_sha256
 
@@ -37,14 +37,13 @@ class Known:
         self._parts = environment
         self._environment = digest(environment)
         self._daemon_id = daemon_id
-        self._rows = {(row.spec.id, row.try_number): row for row in store.attempts()}
-        self._record: Record | None = None  # of the rows, until they change
         recorded = store.facts()
         self.pins = pins_of(recorded.values())
         self._data = _usable(recorded)
         asked = {plan.checkpoint for plan in plans}
         self._models = {key: fact for key, fact in store.models().items() if key in asked}
         self.forget_changed_models()
+        self.record = record_of(plans, store, self._models)
         self.backend = ""  # what trains; "" until the kernel is there or given up
         self.memory_mib: int | None = None  # what an attempt may take on the device; None if nobody knows
 
@@ -59,16 +58,9 @@ class Known:
             memory_mib=self.memory_mib,
         )
 
-    @property
-    def record(self) -> Record:
-        if self._record is None:
-            self._record = Record(self._rows.values())
-        return self._record
-
     def keep(self, row: Attempt) -> Attempt:
         """Take in a row that has just been written."""
-        self._rows[row.spec.id, row.try_number] = row
-        self._record = None
+        self.record.add(row)
         return row
 
     def keep_data(self, spec: AttemptSpec, data: dict[str, Any], origins: Iterable[dict[str, str]]) -> None:

@@ -17,10 +17,12 @@ import time
 import uuid
 from pathlib import Path
 
+from fsearch.daemon.backups import Backups
 from fsearch.daemon.card import Card
 from fsearch.daemon.child import Child, spawn
 from fsearch.daemon.devices import Device
 from fsearch.daemon.fingerprint import environment
+from fsearch.daemon.hindrance import Hindrance
 from fsearch.daemon.host_memory import attempt_memory_mib
 from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job, remove_stale_checkpoints
 from fsearch.daemon.known import Known
@@ -60,6 +62,7 @@ class Daemon:
         daemon_id: str,
         stop: StopSignals,
         listener: Listener,
+        backups: Backups,
     ) -> None:
         self.plans = plans
         self.store = store
@@ -70,6 +73,8 @@ class Daemon:
         self.id = daemon_id
         self.listener = listener
         self.stop = stop
+        self.backups = backups
+        store.hindered = self.hindrance = Hindrance(listener, stop)
         self.known = Known(store, plans, environment(device.model, threads), daemon_id)
         self.ledger = Ledger(store, self.known, plans, state, listener, daemon_id)
         self.card = Card(device.uuid, self.ledger.event) if device.uuid else None
@@ -86,10 +91,12 @@ class Daemon:
 
         0, or 75 if something was given up because `limits.wait_network` was over, or 130 if it was stopped.
         """
+        self._back_up()  # while torch is loaded
         self.ledger.end_what_the_last_daemon_left()
         remove_stale_checkpoints(self.state, self.known.record, self.known.facts.environment)
         self._wait_for_zygote()
         while True:
+            self._back_up()
             self._read_messages()
             self._write_down_what_ended()
             self._end_what_hangs()
@@ -149,6 +156,8 @@ class Daemon:
 
     def _end_what_hangs(self) -> None:
         for child in self._children():
+            if child.overdue():
+                child.read()  # what it has said while the record kept us waiting
             if child.overdue() and not child.ended and child.ending.silent_s is None:
                 child.ending.silent_s = child.silent_s()
                 child.kill()
@@ -246,6 +255,12 @@ class Daemon:
             if self.worker is None and self.waits:
                 wait = min(self.waits, key=lambda wait: (wait.until_s is None, wait.until_s))
                 self.listener.waiting(wait.why, wait.left_s(now))
+
+    def _back_up(self) -> None:
+        if went_wrong := self.backups.tend():
+            self.ledger.event("warning", went_wrong)
+        if paused := self.hindrance.over():
+            self.ledger.event("info", paused)
 
     def _sleep(self) -> None:
         with selectors.DefaultSelector() as selector:

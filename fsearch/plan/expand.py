@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 from fsearch.plan.parse import Plan
@@ -21,9 +22,12 @@ class InspectedModel(Protocol):
     def n_layer(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Search:
-    """One task with its arguments and recipe at one batch: what is compared is compared inside it."""
+    """One task with its arguments and recipe at one batch: what is compared is compared inside it.
+
+    A key of caches by its identity: expanding a plan again gives the same searches.
+    """
 
     plan: str
     index: int
@@ -62,7 +66,14 @@ class Search:
 
 def expand(plan: Plan, models: Mapping[str, InspectedModel] | None = None) -> tuple[Search, ...]:
     """The searches of a plan, in the order in which they run; `models` are the inspected checkpoints."""
-    model, n_layer = _model(plan, models or {})
+    known = (models or {}).get(plan.checkpoint or "")
+    return _expand(plan, None, None) if known is None else _expand(plan, known.sha256, known.n_layer)
+
+
+@lru_cache(maxsize=64)
+def _expand(plan: Plan, sha256: str | None, layers: int | None) -> tuple[Search, ...]:
+    """`sha256` and `layers` of the plan's checkpoint; None while it is not inspected, or if it has none."""
+    model, n_layer = _model(plan, sha256, layers)
     searches: list[Search] = []
     for number, entry in enumerate(plan.entries):
         for batch in entry.batch:
@@ -94,15 +105,12 @@ def expand(plan: Plan, models: Mapping[str, InspectedModel] | None = None) -> tu
     return tuple(replace(search, label=_label(search, places[search.task])) for search in searches)
 
 
-def _model(plan: Plan, models: Mapping[str, InspectedModel]) -> tuple[dict[str, Any], int | None]:
+def _model(plan: Plan, sha256: str | None, layers: int | None) -> tuple[dict[str, Any], int | None]:
     """The model as it stands in ids, and its layers as far as they are known."""
     if plan.model.init is not None:
         return plan.model.model_dump(mode="json", exclude_none=True), plan.model.init.n_layer
     assert plan.checkpoint is not None
-    known = models.get(plan.checkpoint)
-    if known is None:
-        return {"checkpoint": plan.checkpoint}, None
-    return {"checkpoint": known.sha256}, known.n_layer
+    return {"checkpoint": plan.checkpoint if sha256 is None else sha256}, layers
 
 
 def _label(search: Search, siblings: Sequence[dict[str, Any]]) -> str:

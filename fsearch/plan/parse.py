@@ -58,7 +58,7 @@ class Entry:
     evaluate: Evaluate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
     """A valid plan. `id` is a hash of its meaning: comments and layout do not change it."""
 

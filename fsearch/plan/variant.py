@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -178,12 +179,14 @@ BASELINE_FORM: Mapping[str, Any] = {"gate": "none", "stream": 0}
 """The canonical form of the baseline, in every model."""
 
 
+@lru_cache(maxsize=4096)
 def canonical(variant: Variant | None, n_layer: int) -> dict[str, Any]:
     """The canonical form in a model of `n_layer` layers; None is the baseline.
 
     Seeded layers stand with their whole factor (scale times schedule, to 12 digits), so schedules
     that give the same factors coincide, and a variant that seeds nothing has the baseline's form. What
     only some gates have stands in their forms only: a gate that learns nothing is a scalar gate.
+    Made once, and not to be changed.
     """
     if variant is None:
         return dict(BASELINE_FORM)
@@ -238,8 +241,13 @@ class Sorted:
     same_as: str | None  # the earlier variant with the same canonical form
 
 
-def sort_out(variants: Iterable[Variant], n_layer: int) -> list[Sorted]:
+def sort_out(variants: Iterable[Variant], n_layer: int) -> tuple[Sorted, ...]:
     """Static no-ops and coinciding variants of a plan, in its order."""
+    return _sort_out(tuple(variants), n_layer)
+
+
+@lru_cache(maxsize=256)
+def _sort_out(variants: tuple[Variant, ...], n_layer: int) -> tuple[Sorted, ...]:
     first_with: dict[str, str] = {}
     found = []
     for variant in variants:
@@ -248,4 +256,4 @@ def sort_out(variants: Iterable[Variant], n_layer: int) -> list[Sorted]:
             variant.name if noop else first_with.setdefault(repr(canonical(variant, n_layer)), variant.name)
         )
         found.append(Sorted(variant, noop, None if name == variant.name else name))
-    return found
+    return tuple(found)

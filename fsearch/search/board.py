@@ -5,9 +5,9 @@ A board is filled by `fsearch.search.walk` from rows and never stored: it is wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from fsearch.plan import Search, Variant
 from fsearch.search.futility import Look
@@ -79,10 +79,10 @@ class Pair:
 
     row: Attempt
     baseline: Attempt
+    difference: float = field(init=False)  # d_acc
 
-    @property
-    def difference(self) -> float:
-        return d_acc(self.row, self.baseline)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "difference", d_acc(self.row, self.baseline))
 
     @property
     def d_loss(self) -> float | None:
@@ -140,7 +140,7 @@ class Board:
     failed: str = ""  # why the search cannot be done, if so
     outage: Outage | None = None  # the same, where it is for want of a network
     finished: bool = False
-    asked: list[str] = field(default_factory=list)  # ids that the walk has asked for, in order
+    asked: dict[str, AttemptSpec] = field(default_factory=dict)  # what the walk has asked for, in order
 
     @property
     def ties(self) -> list[Tie]:
@@ -158,33 +158,56 @@ class Board:
 
 
 class Record:
-    """All tries by attempt id: the rows that decisions are made from."""
+    """All tries by attempt id: the rows that decisions are made from.
 
-    def __init__(self, attempts: Iterable[Attempt]):
+    It may begin with some of them: `find` gives all tries of an attempt that is not among those, and is asked
+    once for each. `ended` keeps the boards of walks that have ended, by all that they are a function of but
+    the rows, until a row of theirs is added: a decision costs what is still open, not what is done.
+    """
+
+    def __init__(
+        self, attempts: Iterable[Attempt] = (), find: Callable[[str], Sequence[Attempt]] = lambda identity: ()
+    ):
+        self._find = find
         self._tries: dict[str, list[Attempt]] = {}
-        self.fingerprints: list[str] = []
-        self.last_fingerprints: dict[str, Any] = {}  # of the newest row: code, torch, device, ...
+        self.ended: dict[Hashable, Board] = {}
         for attempt in sorted(attempts, key=lambda attempt: attempt.sequence):
             self._tries.setdefault(attempt.spec.id, []).append(attempt)
-            if attempt.fingerprint not in self.fingerprints:
-                self.fingerprints.append(attempt.fingerprint)
-            self.last_fingerprints = attempt.fingerprints or self.last_fingerprints
+
+    def add(self, attempt: Attempt) -> None:
+        """Take in a row that was written: a new try, or how one ended."""
+        tries = self.all_tries(attempt.spec.id)
+        self.ended = {key: board for key, board in self.ended.items() if attempt.spec.id not in board.asked}
+        others = [row for row in tries if row.try_number != attempt.try_number]
+        self._tries[attempt.spec.id] = sorted([*others, attempt], key=lambda row: row.sequence)
+
+    def all_tries(self, identity: str) -> list[Attempt]:
+        """The tries of an attempt under every fingerprint, in order of recording."""
+        tries = self._tries.get(identity)
+        if tries is None:
+            tries = self._tries[identity] = list(self._find(identity))
+        return tries
+
+    @property
+    def at_hand(self) -> dict[str, list[Attempt]]:
+        """The tries of the attempts that it began with or was asked for, by id."""
+        return {identity: tries for identity, tries in self._tries.items() if tries}
 
     def tries(self, identity: str, fingerprint: str) -> list[Attempt]:
         """The tries of an attempt under one fingerprint, in order."""
-        return [row for row in self._tries.get(identity, ()) if row.fingerprint == fingerprint]
+        return [row for row in self.all_tries(identity) if row.fingerprint == fingerprint]
+
+    def fingerprints(self, identity: str) -> list[str]:
+        """What an attempt was tried under, in order of the first of those tries."""
+        return list(dict.fromkeys(row.fingerprint for row in self.all_tries(identity)))
 
     def knows(self, identity: str) -> bool:
         """Whether the attempt stands in the record, under whatever fingerprint."""
-        return identity in self._tries
-
-    def every_try(self, identity: str) -> list[Attempt]:
-        """The tries of an attempt under all fingerprints, in order."""
-        return list(self._tries.get(identity, ()))
+        return bool(self.all_tries(identity))
 
     def next_try_number(self, identity: str) -> int:
         """Tries are numbered over all fingerprints, so that (id, try) names one row."""
-        return max((row.try_number for row in self._tries.get(identity, ())), default=0) + 1
+        return max((row.try_number for row in self.all_tries(identity)), default=0) + 1
 
 
 @dataclass(frozen=True, slots=True)

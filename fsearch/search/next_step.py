@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fsearch.plan import Plan, Search, expand
 from fsearch.search.ahead import build_step, inspection_step, left_open, preparation_step
 from fsearch.search.board import Board, Note, Record, Run, Step, VariantBoard, Wait
 from fsearch.search.rows import DataFact, Facts, ModelFact
-from fsearch.search.specs import search_data_key
+from fsearch.search.specs import first_micro_batch, probe_spec, search_data_key
 from fsearch.search.verdict import FIRST_LEVEL, Verdict, second_look, undecided, verdicts
 from fsearch.search.walk import walk
 
@@ -94,7 +95,10 @@ def _board(
     """The board under the current fingerprint, unless the search has ended under an older one."""
 
     def under(fingerprint: str) -> tuple[Board, Step | None]:
-        return walk(
+        key = (plan, search, fingerprint, facts.daemon, facts.memory_mib, top_up)
+        if (ended := record.ended.get(key)) is not None:
+            return ended, None
+        board, step = walk(
             search,
             fingerprint,
             record,
@@ -105,6 +109,9 @@ def _board(
             memory_mib=facts.memory_mib,
             top_up=top_up,
         )
+        if step is None:
+            record.ended[key] = board
+        return board, step
 
     if search.n_layer is None:
         return inspection_step(plan, search, facts, record, now_s)
@@ -114,7 +121,8 @@ def _board(
         board, step = under(current)
         if step is None:
             return board, None
-    for old in reversed(record.fingerprints):
+    begun = record.fingerprints(probe_spec(search, first_micro_batch(search)).id)  # every walk asks it first
+    for old in reversed(begun):
         if old != current:
             finished, rest = under(old)
             if rest is None:
@@ -198,13 +206,17 @@ def _all_differences(board: Board, entry: VariantBoard) -> list[float] | None:
     return [pair.difference for pair in entry.pairs] if whole else None
 
 
-def facts_as_recorded(data: dict[str, DataFact], models: dict[str, ModelFact], record: Record) -> Facts:
-    """The facts as the last daemon knew them, for those who only look."""
-    known = record.last_fingerprints
+def facts_as_recorded(
+    data: dict[str, DataFact], models: dict[str, ModelFact], fingerprints: Mapping[str, Any]
+) -> Facts:
+    """The facts as the last daemon knew them, for those who only look.
+
+    `fingerprints` is what the newest attempt ran under, part by part.
+    """
     return Facts(
         data=data,
-        environment=str(known.get("environment", "")),
-        backend=str(known.get("backend", "")),
+        environment=str(fingerprints.get("environment", "")),
+        backend=str(fingerprints.get("backend", "")),
         daemon="",
         models=models,
     )

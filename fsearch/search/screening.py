@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from fsearch.plan import BASELINE_FORM
@@ -30,6 +31,8 @@ MATCHED = (
     "master_seed",
 )
 
+_matched = attrgetter(*MATCHED)
+
 
 def comparable(attempt: Attempt) -> dict[str, Any]:
     """By name, all that must be equal in two rows that are compared."""
@@ -48,8 +51,9 @@ def d_acc(variant: Attempt, baseline: Attempt) -> float:
     """
     if baseline.spec.form != BASELINE_FORM:
         raise Unmatched(f"{baseline.spec.variant} is not a baseline")
-    wanted = comparable(baseline)
-    if differing := [name for name, value in comparable(variant).items() if value != wanted[name]]:
+    if (_matched(variant.spec), variant.fingerprint) != (_matched(baseline.spec), baseline.fingerprint):
+        wanted = comparable(baseline)
+        differing = [name for name, value in comparable(variant).items() if value != wanted[name]]
         pair = f"{variant.spec.variant} and {baseline.spec.variant}"
         raise Unmatched(f"{pair} differ in {', '.join(differing)}: they may not be compared")
     if variant.score is None or baseline.score is None:

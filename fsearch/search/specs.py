@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from fsearch.plan import BASELINE, Largest, Plan, Search, Stage, Variant, canonical
@@ -15,6 +16,9 @@ SCREEN_SEED = 0
 """The one seed of every screening stage; confirmation seeds are 1, 2, ... so that they are fresh."""
 
 CURVE_POINTS = 8
+
+_kept = lru_cache(maxsize=16384)
+"""A search's attempts are hashed once, not at every decision. What they hold is not to be changed."""
 
 
 def confirm_seeds(stage: Stage) -> range:
@@ -32,11 +36,13 @@ def noise_floor_seeds(search: Search) -> range:
     return range(1, (search.screen.noise_floor_seeds if search.screen else 0) + 1)
 
 
+@_kept
 def search_key(search: Search) -> str:
     """What all attempts of a search share."""
     return digest(_shared(search))
 
 
+@_kept
 def search_data_key(search: Search) -> str:
     return data_key(search.task, search.arguments, search.master_seed)
 
@@ -69,6 +75,7 @@ def heaviest(search: Search) -> Variant | None:
     return max(search.variants, key=weight, default=None)
 
 
+@_kept
 def probe_spec(search: Search, micro_batch: int, memory_mib: int | None = None) -> AttemptSpec:
     """Two real steps and one evaluation batch of the heaviest variant, on the longest examples of all.
 
@@ -81,6 +88,7 @@ def probe_spec(search: Search, micro_batch: int, memory_mib: int | None = None) 
     return _spec(search, "probe", "probe", 2, ("all",), name, form, SCREEN_SEED, *sizes, probe=True)
 
 
+@_kept
 def stage_spec(
     search: Search,
     stage: Stage,
@@ -102,6 +110,7 @@ def stage_spec(
     return _spec(search, stage.name, role, stage.steps, halves, name, form, seed, *sizes, look=look)
 
 
+@_kept
 def noop_spec(search: Search, stage: Stage, variant: Variant) -> AttemptSpec:
     """The row of a static no-op. Its canonical form is the baseline's, so its own fields tell it apart.
 

@@ -108,7 +108,7 @@ class _Walker:
         for entry in self.board.variants:
             if entry.exit == "noop":
                 spec = noop_spec(self.search, self.search.stages[0], entry.variant)
-                self.board.asked.append(spec.id)
+                self.board.asked[spec.id] = spec
                 if not self.record.knows(spec.id):  # true under every fingerprint: nothing ran
                     raise _Blocked(Note(spec, self.board.fingerprint, "noop", entry.reason))
 
@@ -247,7 +247,7 @@ class _Walker:
     def _ask(
         self, spec: AttemptSpec, noop_reference: Attempt | None = None, look: Look | None = None
     ) -> Closed:
-        self.board.asked.append(spec.id)
+        self.board.asked.setdefault(spec.id, spec)
         tries = self.record.tries(spec.id, self.board.fingerprint)
         state = standing(tries, self.limits, self.daemon)
         if isinstance(state, Closed):

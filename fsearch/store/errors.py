@@ -72,13 +72,11 @@ class StoreConflict(StoreError):
 _BY_RESULT_CODE: dict[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_CORRUPT: (
         StoreCorrupt,
-        "The record {path} is damaged ({detail}). It was left as it is: restore it from a copy, "
-        "or move it away to begin a new one.",
+        "The record {path} is damaged ({detail}). It was left as it is.",
     ),
     sqlite3.SQLITE_NOTADB: (
         StoreCorrupt,
-        "{path} is not a SQLite database ({detail}). It was left as it is: restore it from a copy, "
-        "or move it away to begin a new record.",
+        "{path} is not a SQLite database ({detail}). It was left as it is.",
     ),
     sqlite3.SQLITE_BUSY: (
         StoreLocked,
@@ -103,12 +101,18 @@ _BY_RESULT_CODE: dict[int, tuple[type[StoreError], str]] = {
         "The record {path} refused a row that contradicts it ({detail}).",
     ),
 }
+_NO_ROOM = {
+    sqlite3.SQLITE_IOERR_WRITE,  # a quota, or a limit on the size of files
+    sqlite3.SQLITE_IOERR_SHMSIZE,  # a full disk too, where the scratch file of locks has to grow
+}
 _OTHERWISE = (StoreError, "The record {path} could not be used ({detail}). Nothing was written by halves.")
 
 
 def sentence(path: Path, error: sqlite3.Error) -> StoreError:
     """The exception, with its sentence, for an error of the driver."""
     code = getattr(error, "sqlite_errorcode", None)  # absent where the error is Python's own
+    if code in _NO_ROOM:
+        code = sqlite3.SQLITE_FULL
     # The low byte is the primary code; the rest says which variety.
     kind, text = _BY_RESULT_CODE.get(code & 0xFF, _OTHERWISE) if code is not None else _OTHERWISE
     return kind(text.format(path=path, detail=error))

@@ -96,7 +96,7 @@ def refuse_orphaned_wal(path: Path) -> None:
     if not is_empty(wal_of(path)):
         raise StoreCorrupt(
             f"The record {path} is gone, but its write-ahead log {wal_of(path)} is there and holds rows. "
-            "Put the record back beside it, or move the log away to begin a new record."
+            "Put the record back beside it, if you have it."
         )
 
 
@@ -111,10 +111,7 @@ def check_record(path: Path) -> str:
         head = file.read(len(_MAGIC))
     if head != _MAGIC:
         what = "is empty" if not head else "is not a SQLite database"
-        raise StoreCorrupt(
-            f"{path} {what}, where a record of fsearch should be. It was left as it is: restore it from a "
-            "copy, or move it away to begin a new record."
-        )
+        raise StoreCorrupt(f"{path} {what}, where a record of fsearch should be. It was left as it is.")
     # The caller holds the writer's lock. Without rows in the log nothing beside the file is needed, and
     # nothing beside it is made.
     options = "immutable=1" if is_empty(wal_of(path)) else "mode=ro"
@@ -132,7 +129,4 @@ def check_record(path: Path) -> str:
 def _damaged(path: Path, complaints: list[str]) -> StoreCorrupt:
     """The refusal of a record in which SQLite found damage."""
     found = "; ".join(" ".join(complaint.split()) for complaint in complaints)
-    return StoreCorrupt(
-        f"The record {path} is damaged ({found}). It was left as it is: restore it from a copy, or move it "
-        "away to begin a new one."
-    )
+    return StoreCorrupt(f"The record {path} is damaged ({found}). It was left as it is.")

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, cast, func, or_, select
 
 from fsearch.search.rows import Attempt, DataFact, Half, ModelFact
 from fsearch.store import tables
@@ -51,7 +51,7 @@ class Queries(ABC):
     ) -> list[Attempt]:
         """Attempts that any of the given lists names, all tries, in order of recording; all if none is given.
 
-        A row belongs to the plan that asked first: what another plan shares with it is found by search
+        A row belongs to the plan that asked for this try: what another plan shares with it is found by search
         key or id.
         """
         table = tables.attempt
@@ -65,7 +65,19 @@ class Queries(ABC):
             if values is not None
         ]
         query = select(table).order_by(table.c.sequence)
-        return self._attempts(query.where(or_(*wanted)) if wanted else query)
+        if wanted:
+            query = query.where(table.c.id.in_(select(table.c.id).where(or_(*wanted))))
+        return self._attempts(query)
+
+    def last_fingerprints(self) -> dict[str, Any]:
+        """What the newest attempt ran under, part by part; empty where none has."""
+        table = tables.attempt
+        query = select(table.c.fingerprints).where(cast(table.c.fingerprints, Text) != "{}")
+        newest = query.order_by(table.c.sequence.desc()).limit(1)
+        found: dict[str, Any] | None = self._read(
+            lambda connection: connection.execute(newest).scalar_one_or_none()
+        )
+        return found or {}
 
     def unfinished(self) -> list[Attempt]:
         """Attempts without an outcome: the running one, and what a killed daemon left."""

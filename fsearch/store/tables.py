@@ -8,6 +8,7 @@ Nothing here creates a table: migrations do, and a test holds them to this page.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -33,11 +34,19 @@ class Json(TypeDecorator[Any]):
     impl = Text
     cache_ok = True
 
+    def __init__(self, *, shared: bool) -> None:
+        """`shared`: most rows say the same, and share one value in memory, which is not to be changed."""
+        super().__init__()
+        self.shared = shared
+
     def process_bind_param(self, value: Any, dialect: Dialect) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return json.loads(value)
+        return _shared(value) if self.shared else json.loads(value)
+
+
+_shared = lru_cache(maxsize=4096)(json.loads)
 
 
 metadata = MetaData(
@@ -63,8 +72,8 @@ def _real(name: str) -> Column[Any]:
     return Column(name, REAL)
 
 
-def _json(name: str) -> Column[Any]:
-    return Column(name, Json, nullable=False)
+def _json(name: str, *, shared: bool = True) -> Column[Any]:
+    return Column(name, Json(shared=shared), nullable=False)
 
 
 plan = Table(
@@ -83,7 +92,7 @@ fact = Table(
     metadata,
     Column("kind", Text, primary_key=True),
     Column("key", Text, primary_key=True),
-    _json("payload"),
+    _json("payload", shared=False),
     _text("updated"),
 )
 
@@ -144,10 +153,10 @@ attempt = Table(
     _integer("steps_done"),
     _integer("tokens"),
     _text("backend"),
-    _json("first_losses"),
+    _json("first_losses", shared=False),
     _text("early_weights_sha256"),
     _text("weights_sha256"),
-    _json("seconds"),
+    _json("seconds", shared=False),
     _real("peak_memory_mib"),
     _real("energy_mj"),
     _json("fingerprints"),
@@ -155,7 +164,7 @@ attempt = Table(
     _real("pid_started"),
     _text("started_at"),
     _text("ended_at"),
-    Column("metrics", Json, nullable=False, server_default="{}"),
+    Column("metrics", Json(shared=False), nullable=False, server_default="{}"),
     _real("retry_after_s"),
     _integer("memory_mib", nullable=True),
     _real("look_score"),

@@ -4,18 +4,21 @@ The contract of `Store`:
 
 - One process writes and checkpoints, through one connection; a lock on the folder sees to it and goes
   with the process, however it dies. (SQLite before 3.51.3 can damage a record that two connections
-  write or checkpoint at the same moment.) A `Store` is for one thread and is not carried over a fork.
+  write or checkpoint at the same moment.) A `Store` is for one thread, `backup` for any, and is not carried
+  over a fork.
 - Each method is one transaction, on the disk when the method returns. After an exception nothing of it
   is there, and it can be called again.
 - Each method may be called twice, since a kill between the commit and the answer is the common case:
   what is recorded already stays as it is. `event` alone has no key and adds a line at each call.
+- Where somebody else's lock or a full disk stands in the way, `hindered` is asked: the write is made again
+  if it says so, else it raises StoreLocked or StoreFull.
 - What contradicts the record (another outcome, an unknown attempt) raises StoreConflict.
 - Sequence numbers, drawn from one counter by attempts at their begin and end, events and daemons, give
   the order of everything. Clock times are for people.
 - Details first, the end last: evaluations, example scores and telemetry are added before `finish`, so
   that a finished attempt has all of them.
 
-It decides nothing, backs up nothing, and deletes nothing but a fact that no longer holds.
+It decides nothing, and deletes nothing but a fact that no longer holds.
 """
 
 from __future__ import annotations
@@ -24,11 +27,11 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from sqlalchemy import Connection, Table, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
@@ -36,22 +39,40 @@ from sqlalchemy.dialects.sqlite import insert
 from fsearch.search.outcomes import CLASSES
 from fsearch.search.rows import Attempt, AttemptSpec, DataFact, Half, ModelFact
 from fsearch.store import tables
+from fsearch.store.backup import make_backup
 from fsearch.store.create import create_folder, create_record
 from fsearch.store.engine import close, connect
-from fsearch.store.errors import StoreConflict, speaking
+from fsearch.store.errors import StoreConflict, StoreError, StoreFull, StoreLocked, speaking
 from fsearch.store.lock import lock_folder
-from fsearch.store.mapping import MODEL, attempt_of, attempt_row, fact_row
+from fsearch.store.mapping import MODEL, attempt_of, fact_row
 from fsearch.store.place import check_record, refuse_network_file_system, refuse_read_only
 from fsearch.store.queries import Queries, attempt_with
 from fsearch.store.records import Evaluation, Level, Result, Sample
 from fsearch.store.schema import HEAD, migrate
 from fsearch.store.scores import pack
+from fsearch.store.transitions import end, insert_attempt, insert_new, next_sequence, now, same_outcome
 from fsearch.system import faults
 
 if TYPE_CHECKING:
     from fsearch.store.scores import Numbers
 
 T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def patient(method: Method) -> Method:
+    """A method of `Store` that is called again as often as `hindered` wants it."""
+
+    @wraps(method)
+    def again(store: Store, *arguments: Any, **named: Any) -> Any:
+        while True:
+            try:
+                return method(store, *arguments, **named)
+            except (StoreLocked, StoreFull) as hindrance:
+                if not store.hindered(hindrance):
+                    raise
+
+    return cast(Method, again)
 
 
 class Store(Queries):
@@ -61,6 +82,7 @@ class Store(Queries):
         self.path = path
         self._connection = connection
         self._lock = lock
+        self.hindered: Callable[[StoreError], bool] = lambda hindrance: False
 
     @classmethod
     def open(cls, path: Path | str, *, wait_s: float = 5.0) -> Store:
@@ -85,6 +107,7 @@ class Store(Queries):
                 begin="BEGIN IMMEDIATE",
                 pragmas=["journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"],
                 wait_s=wait_s,
+                any_thread=True,  # for `backup` alone
             )
             try:
                 if revision != HEAD:
@@ -118,17 +141,35 @@ class Store(Queries):
             faults.point("before a commit")
         faults.point("after a commit")
 
+    @patient
     def _read(self, query: Callable[[Connection], T]) -> T:
         with self._writing() as connection:
             return query(connection)
 
+    def last_sequence(self) -> int:
+        """The newest sequence number of an attempt's begin or end; 0 before the first."""
+        columns = (tables.attempt.c.sequence, tables.attempt.c.ended_sequence)
+        last = (func.coalesce(select(func.max(column)).scalar_subquery(), 0) for column in columns)
+        return int(self._read(lambda connection: connection.execute(select(func.max(*last))).scalar_one()))
+
+    def backup(self, target: Path, proceed: Callable[[], bool]) -> bool:
+        """Copy the record, from any thread and while another one writes; see `fsearch.store.backup`.
+
+        False if `proceed`, asked between two steps, said no. Raises StoreError.
+        """
+        source = self._connection.connection.driver_connection
+        assert isinstance(source, sqlite3.Connection)
+        return make_backup(source, self.path, target, proceed)
+
+    @patient
     def add_plan(self, id: str, *, name: str, path: str, text: str) -> None:
         """Note a plan that was asked. One that is known stays as it was first asked."""
         with self._writing() as connection:
             position = connection.scalar(select(1 + func.count()).select_from(tables.plan))
             row = {"id": id, "position": position, "name": name, "path": path, "text": text}
-            _insert_new(connection, tables.plan, [row | {"first_asked": _now()}])
+            insert_new(connection, tables.plan, [row | {"first_asked": now()}])
 
+    @patient
     def put_fact(self, fact: DataFact | ModelFact) -> None:
         """Note what is known about a data set or a model now, in place of what was known before."""
         table = tables.fact
@@ -137,16 +178,18 @@ class Store(Queries):
         with self._writing() as connection:
             known = connection.execute(select(table).where(key)).mappings().one_or_none()
             if known is None:
-                connection.execute(insert(table).values(**row, updated=_now()))
+                connection.execute(insert(table).values(**row, updated=now()))
             elif any(known[name] != value for name, value in row.items()):
-                connection.execute(update(table).where(key).values(**row, updated=_now()))
+                connection.execute(update(table).where(key).values(**row, updated=now()))
 
+    @patient
     def forget_model(self, key: str) -> None:
         """Remove what was known about a checkpoint, because its file is not that one any more."""
         table = tables.fact
         with self._writing() as connection:
             connection.execute(delete(table).where(table.c.kind == MODEL, table.c.key == key))
 
+    @patient
     def begin(
         self,
         spec: AttemptSpec,
@@ -173,7 +216,7 @@ class Store(Queries):
             attempt = Attempt(
                 spec=spec,
                 try_number=try_number,
-                sequence=_next_sequence(connection),
+                sequence=next_sequence(connection),
                 outcome=None,
                 outcome_class=None,
                 fingerprint=fingerprint,
@@ -181,10 +224,11 @@ class Store(Queries):
                 daemon=daemon,
                 pid=pid,
                 pid_started=pid_started,
-                started_at=_now(),
+                started_at=now(),
             )
-            return _insert_attempt(connection, attempt)
+            return insert_attempt(connection, attempt)
 
+    @patient
     def finish(
         self,
         id: str,
@@ -205,9 +249,10 @@ class Store(Queries):
                     f"Try {try_number} of attempt {id} cannot end as {outcome}: it was never begun."
                 )
             if attempt.outcome is not None:
-                return _same_outcome(attempt, outcome)
-            return _end(connection, attempt, outcome, outcome_class, reason, result)
+                return same_outcome(attempt, outcome)
+            return end(connection, attempt, outcome, outcome_class, reason, result)
 
+    @patient
     def record(
         self,
         spec: AttemptSpec,
@@ -227,23 +272,21 @@ class Store(Queries):
         with self._writing() as connection:
             known = attempt_with(connection, spec.id, try_number)
             if known is not None:
-                return _same_outcome(known, outcome)
-            now = _now()
+                return same_outcome(known, outcome)
             begun = Attempt(
                 spec=spec,
                 try_number=try_number,
-                sequence=_next_sequence(connection),
+                sequence=next_sequence(connection),
                 outcome=None,
                 outcome_class=None,
                 fingerprint=fingerprint,
                 fingerprints=dict(fingerprints or {}),
                 daemon=daemon,
-                started_at=now,
+                started_at=now(),
             )
-            return _end(
-                connection, _insert_attempt(connection, begun), outcome, outcome_class, reason, result
-            )
+            return end(connection, insert_attempt(connection, begun), outcome, outcome_class, reason, result)
 
+    @patient
     def interrupt_unfinished(self, reason: str, pattern: str = "daemon died") -> list[Attempt]:
         """End every try that a dead daemon left running as "interrupted", and give those."""
         table = tables.attempt
@@ -252,7 +295,7 @@ class Store(Queries):
         with self._writing() as connection:
             left = [attempt_of(row) for row in connection.execute(query).mappings().all()]
             kind = CLASSES["interrupted"]
-            return [_end(connection, attempt, "interrupted", kind, reason, ended) for attempt in left]
+            return [end(connection, attempt, "interrupted", kind, reason, ended) for attempt in left]
 
     def add_evaluations(self, id: str, try_number: int, evaluations: Sequence[Evaluation]) -> None:
         """Add points of a try's curve; points of a step and half that are there stay."""
@@ -274,10 +317,12 @@ class Store(Queries):
         """Add readings of the device during a try; readings of a moment that is there stay."""
         self._add_details(tables.telemetry, id, try_number, [asdict(sample) for sample in samples])
 
+    @patient
     def _add_details(self, table: Table, id: str, try_number: int, rows: list[dict[str, Any]]) -> None:
         with self._writing() as connection:
-            _insert_new(connection, table, [row | {"attempt": id, "try": try_number} for row in rows])
+            insert_new(connection, table, [row | {"attempt": id, "try": try_number} for row in rows])
 
+    @patient
     def event(
         self,
         level: Level,
@@ -289,16 +334,17 @@ class Store(Queries):
     ) -> int:
         """Add a line for people; gives its sequence number."""
         with self._writing() as connection:
-            sequence = _next_sequence(connection)
-            row = {"time": _now(), "level": level, "text": text, "attempt": attempt, "plan": plan}
+            sequence = next_sequence(connection)
+            row = {"time": now(), "level": level, "text": text, "attempt": attempt, "plan": plan}
             connection.execute(insert(tables.event).values(row | {"sequence": sequence, "try": try_number}))
             return sequence
 
+    @patient
     def start_daemon(
         self, id: str, *, pid: int, pid_started: float | None, host: str, plan: str, lock: str
     ) -> None:
         """Note a daemon that starts. plan: what it was asked to run, for people; lock: name of its lock."""
-        now = _now()
+        started = now()
         row = {
             "id": id,
             "pid": pid,
@@ -307,77 +353,24 @@ class Store(Queries):
             "plan": plan,
             "lock": lock,
             "sqlite_version": sqlite3.sqlite_version,
-            "started": now,
-            "beat_at": now,
+            "started": started,
+            "beat_at": started,
             "step": "starting",
         }
         with self._writing() as connection:
-            _insert_new(connection, tables.daemon, [row | {"sequence": _next_sequence(connection)}])
+            insert_new(connection, tables.daemon, [row | {"sequence": next_sequence(connection)}])
 
     def beat(self, id: str, step: str) -> None:
         """Note that a daemon lives and what it is doing."""
-        self._update_daemon(id, step=step, beat_at=_now())
+        self._update_daemon(id, step=step, beat_at=now())
 
     def end_daemon(self, id: str) -> None:
         """Note that a daemon ended in order."""
-        self._update_daemon(id, ended=_now())
+        self._update_daemon(id, ended=now())
 
+    @patient
     def _update_daemon(self, id: str, **values: str) -> None:
         table = tables.daemon
         with self._writing() as connection:
             # A daemon that ended stays ended, at the time it did.
             connection.execute(update(table).where(table.c.id == id, table.c.ended.is_(None)).values(values))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _next_sequence(connection: Connection) -> int:
-    attempt, event, daemon = tables.attempt.c, tables.event.c, tables.daemon.c
-    drawn = (attempt.sequence, attempt.ended_sequence, event.sequence, daemon.sequence)
-    last = (func.coalesce(select(func.max(column)).scalar_subquery(), 0) for column in drawn)
-    return int(connection.execute(select(func.max(*last) + 1)).scalar_one())
-
-
-def _insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        connection.execute(insert(table).on_conflict_do_nothing(), rows)
-
-
-def _insert_attempt(connection: Connection, attempt: Attempt) -> Attempt:
-    connection.execute(insert(tables.attempt).values(attempt_row(attempt)))
-    return _recorded(connection, attempt)
-
-
-def _recorded(connection: Connection, attempt: Attempt) -> Attempt:
-    recorded = attempt_with(connection, attempt.spec.id, attempt.try_number)
-    assert recorded is not None
-    return recorded
-
-
-def _end(
-    connection: Connection,
-    attempt: Attempt,
-    outcome: str,
-    outcome_class: str,
-    reason: str,
-    result: Result,
-) -> Attempt:
-    table = tables.attempt
-    ended = replace(
-        attempt, outcome=outcome, outcome_class=outcome_class, reason=reason, ended_at=_now(), **result
-    )
-    row = attempt_row(ended) | {"ended_sequence": _next_sequence(connection)}
-    this = (table.c.id == attempt.spec.id) & (table.c["try"] == attempt.try_number)
-    connection.execute(update(table).where(this).values(row))
-    return _recorded(connection, attempt)
-
-
-def _same_outcome(attempt: Attempt, outcome: str) -> Attempt:
-    if attempt.outcome != outcome:
-        raise StoreConflict(
-            f"Try {attempt.try_number} of attempt {attempt.spec.id} is recorded as "
-            f"{attempt.outcome or 'running'} and cannot be recorded as {outcome}."
-        )
-    return attempt

@@ -21,11 +21,11 @@ def views_of(
     Raises UserError where there is nothing to show.
     """
     with looking(state) as reader:
-        snapshot = Snapshot.of(reader)
         records = reader.plans()
         scores_of = reader.example_scores if examples else None
         if name is not None:
             plan = chosen(name, records)
+            snapshot = Snapshot(reader, [plan])
             if not snapshot.has(plan):
                 nothing = f"Nothing of the plan {plan.name!r} is recorded in {shown(state)}."
                 raise UserError(f"{nothing} `fsearch run {name}` begins it.")
@@ -34,4 +34,5 @@ def views_of(
         if not plans:
             nothing = f"No plan is recorded in {shown(state)}."
             raise UserError(f"{nothing} `fsearch run plans/demo.yaml` begins one.", STATE)
+        snapshot = Snapshot(reader, plans)
         return [snapshot.view(known, scores_of) for known in plans], records

@@ -115,6 +115,9 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--threads", type=_threads, default=1, metavar="N", help="CPU threads (1)")
     step.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
     _state_option(step)
+    daemon = subjects.add_parser("daemon", help="a record of 100,000 attempts: deciding, looking, copying")
+    daemon.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
+    _state_option(daemon)
     return whole
 
 

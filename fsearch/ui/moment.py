@@ -50,10 +50,8 @@ def moment_of(reader: Reader, state: Path, now: datetime) -> Moment:
     daemon = reader.daemon()
     life = life_of(daemon, now)
     records = reader.plans()
-    snapshot = Snapshot.of(reader)
-    view, path = _current(snapshot, records, daemon)
-    unfinished = [row for row in snapshot.attempts if row.outcome is None]
-    running = [row for row in unfinished if life == "running" and daemon and row.daemon == daemon.id]
+    view, path = _current(reader, records, daemon)
+    running = [row for row in reader.unfinished() if life == "running" and daemon and row.daemon == daemon.id]
     return Moment(
         state=state,
         life=life,
@@ -117,7 +115,7 @@ def as_json(moment: Moment) -> dict[str, Any]:
 
 
 def _current(
-    snapshot: Snapshot, records: Sequence[PlanRecord], daemon: DaemonRecord | None
+    reader: Reader, records: Sequence[PlanRecord], daemon: DaemonRecord | None
 ) -> tuple[PlanView | None, str]:
     """The first unfinished plan of those that the daemon was asked to run, else the last of them."""
     asked = daemon.plan.split(", ") if daemon else []
@@ -126,7 +124,7 @@ def _current(
     for record in candidates:
         plan = recorded(record)
         if plan is not None:
-            view, path = snapshot.view(plan), record.path
+            view, path = Snapshot(reader, [plan]).view(plan, with_regimes=False), record.path
             if not view.finished:
                 break
     return view, path

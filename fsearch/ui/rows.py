@@ -5,25 +5,17 @@ The labels are those of the plan that is looked at; the record's row says who as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fsearch.plan import BASELINE, Stage
-from fsearch.search.board import Board, VariantBoard
+from fsearch.search.board import Board, Record, VariantBoard
 from fsearch.search.next_step import Standing
 from fsearch.search.outcomes import Closed, of_one_daemon, standing
 from fsearch.search.rows import AHEAD, Attempt, Facts
 from fsearch.search.specs import (
-    SCREEN_SEED,
     build_spec,
-    confirm_seeds,
     inspect_spec,
-    noise_floor_seeds,
-    noop_spec,
     prepare_spec,
     search_key,
-    stage_spec,
-    top_up_seeds,
 )
 
 
@@ -71,14 +63,11 @@ class _Place:
     decision: str | None = None
 
 
-def rows_of(plan_standing: Standing, facts: Facts, attempts: Sequence[Attempt]) -> list[Row]:
+def rows_of(plan_standing: Standing, facts: Facts, record: Record) -> list[Row]:
     """The rows of a plan: in its order of asking, then those that it no longer asks for, by id."""
     boards = plan_standing.boards
     plan = plan_standing.plan
     keys = {search_key(board.search): index for index, board in enumerate(boards)}
-    by_id: dict[str, list[Attempt]] = {}
-    for attempt in attempts:
-        by_id.setdefault(attempt.spec.id, []).append(attempt)
 
     build = build_spec(plan.id, facts.environment).id
     places = {build: _Place(None, "", "build", "")}
@@ -87,15 +76,14 @@ def rows_of(plan_standing: Standing, facts: Facts, attempts: Sequence[Attempt]) 
     for index, board in enumerate(boards):
         prepare = prepare_spec(board.search, facts.environment).id
         places.setdefault(prepare, _Place(index, board.search.label, "prepare", ""))
-        known = _places(board) if board.asked else {}
-        for identity in board.asked:
-            if identity in known:
-                places.setdefault(identity, known[identity])
-            else:
-                places.setdefault(identity, _Place(index, board.search.label, "probe", ""))
+        for identity, place in _places(board).items():
+            places.setdefault(identity, place)
     rows = [
-        _row(plan_standing, places[identity], by_id[identity]) for identity in places if identity in by_id
+        _row(plan_standing, place, tries)
+        for identity, place in places.items()
+        if (tries := record.all_tries(identity))
     ]
+    by_id = record.at_hand
     rest = sorted(
         identity
         for identity, tries in by_id.items()
@@ -109,24 +97,16 @@ def rows_of(plan_standing: Standing, facts: Facts, attempts: Sequence[Attempt]) 
 
 
 def _places(board: Board) -> dict[str, _Place]:
-    """Every attempt of the board's stages by id."""
+    """Every attempt that the search has asked for, by id, under the names that it has in this plan."""
     search = board.search
-    micro_batch = board.micro_batch or 0  # before it is found nothing trains
+    entries = {entry.variant.name: entry for entry in board.variants}
     found: dict[str, _Place] = {}
-
-    def put(identity: str, stage: Stage, entry: VariantBoard | None) -> None:
-        name = entry.variant.name if entry else BASELINE
-        found.setdefault(identity, _Place(search.index, search.label, stage.name, name, entry))
-
-    for stage in search.stages:
-        for seed in _seeds(board, stage):
-            put(stage_spec(search, stage, None, seed, micro_batch).id, stage, None)
-        for entry in board.variants:
-            if entry.same_as is None:
-                for seed in _seeds(board, stage):
-                    put(stage_spec(search, stage, entry.variant, seed, micro_batch).id, stage, entry)
+    for identity, spec in board.asked.items():
+        trained = spec.role != "probe"
+        entry = entries.get(spec.variant) if trained else None
+        variant = spec.variant if trained else ""
+        found[identity] = _Place(search.index, search.label, spec.stage, variant, entry)
     for entry in board.variants:
-        put(noop_spec(search, search.stages[0], entry.variant).id, search.stages[0], entry)
         for screened in entry.screens:
             place = found[screened.row.spec.id]
             last = screened is entry.screens[-1]
@@ -137,15 +117,6 @@ def _places(board: Board) -> dict[str, _Place]:
         for pair in entry.pairs:
             found[pair.row.spec.id].d_acc = pair.difference
     return found
-
-
-def _seeds(board: Board, stage: Stage) -> Iterator[int]:
-    if board.search.screen is not None:
-        yield SCREEN_SEED
-    yield from confirm_seeds(board.search.stages[-1])
-    yield from top_up_seeds(board.search.stages[-1])
-    if stage is board.search.stages[0]:
-        yield from noise_floor_seeds(board.search)
 
 
 def _row(plan_standing: Standing, place: _Place, tries: list[Attempt]) -> Row:

@@ -74,7 +74,7 @@ def _show_end(
     files: list[PlanFile], state: Path, screen: Console, options: argparse.Namespace, code: int
 ) -> None:
     with looking(state) as reader:
-        snapshot = Snapshot.of(reader)
+        snapshot = Snapshot(reader, [file.plan for file in files])
         views = [snapshot.view(file.plan, reader.example_scores) for file in files]
     where = f" --state {shlex.quote(options.state)}" if options.state else ""
     names = " ".join(shlex.quote(name) for name in options.plans)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fsearch.daemon import record_path
-from fsearch.store import Reader, StoreError, StoreLocked, StoreMissing, open_reader
+from fsearch.store import Reader, StoreCorrupt, StoreError, StoreLocked, StoreMissing, open_reader
+from fsearch.store.backup import going_on
 from fsearch.ui.errors import BUSY, STATE, UserError
 
 
@@ -44,5 +45,7 @@ def speaking(state: Path) -> Iterator[None]:
     except StoreMissing as error:
         sentence = f"There is no record in {shown(state)} yet. `fsearch run plans/demo.yaml` begins one."
         raise UserError(sentence, STATE) from error
+    except StoreCorrupt as error:
+        raise UserError(f"{error}\n{going_on(record_path(state))}", STATE) from error
     except StoreError as error:
         raise UserError(str(error), BUSY if isinstance(error, StoreLocked) else STATE) from error

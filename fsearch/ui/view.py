@@ -12,16 +12,17 @@ from statistics import fmean
 from typing import Any
 
 from fsearch.plan import Largest, Plan, expand
-from fsearch.search.board import Board, Outage, Pair, Record, VariantBoard
+from fsearch.search.board import Board, Outage, Pair, VariantBoard
 from fsearch.search.examples import ExampleEffect
 from fsearch.search.next_step import Standing, facts_as_recorded, standing_of
 from fsearch.search.regimes import TaskRegimes, regimes
-from fsearch.search.rows import Attempt, DataFact, Half, ModelFact
+from fsearch.search.rows import DataFact, Half
 from fsearch.search.screening import Tie
 from fsearch.search.specs import search_data_key, search_key
 from fsearch.search.statistics import OperatingCard, PairedT, paired_t
 from fsearch.search.walk import unmerged
 from fsearch.store import Reader
+from fsearch.store.selection import record_of
 from fsearch.ui.counts import Count, count
 from fsearch.ui.example_effects import ScoresOf, effect_of
 from fsearch.ui.rows import Row, rows_of
@@ -160,26 +161,26 @@ class PlanView:
 
 
 class Snapshot:
-    """All rows of a record, read once, to view any number of plans of one moment."""
+    """The rows of plans, to view these at one moment. The reader stays open as long."""
 
-    def __init__(self, attempts: Sequence[Attempt], data: dict[str, DataFact], models: dict[str, ModelFact]):
-        self.attempts = attempts
-        self.record = Record(attempts)
-        self.facts = facts_as_recorded(data, models, self.record)
-
-    @classmethod
-    def of(cls, reader: Reader) -> Snapshot:
-        return cls(reader.attempts(), reader.facts(), reader.models())
+    def __init__(self, reader: Reader, plans: Sequence[Plan]):
+        models = reader.models()
+        self.record = record_of(plans, reader, models)
+        self.facts = facts_as_recorded(reader.facts(), models, reader.last_fingerprints())
 
     def has(self, plan: Plan) -> bool:
         """Whether anything that this plan asks for was ever recorded."""
         keys = {search_key(search) for search in expand(plan, self.facts.models)}
-        return any(row.spec.plan == plan.id or row.spec.search_key in keys for row in self.attempts)
+        rows = (tries[0].spec for tries in self.record.at_hand.values())
+        return any(spec.plan == plan.id or spec.search_key in keys for spec in rows)
 
-    def view(self, plan: Plan, scores_of: ScoresOf | None = None) -> PlanView:
-        """The plan as this moment's record has it; with `scores_of` also what single examples say."""
+    def view(self, plan: Plan, scores_of: ScoresOf | None = None, *, with_regimes: bool = True) -> PlanView:
+        """The plan as this moment's record has it; with `scores_of` also what single examples say.
+
+        Without regimes it takes a good deal less time.
+        """
         standing = standing_of(plan, self.facts, self.record)
-        rows = rows_of(standing, self.facts, self.attempts)
+        rows = rows_of(standing, self.facts, self.record)
         return PlanView(
             id=plan.id,
             name=plan.name,
@@ -193,7 +194,7 @@ class Snapshot:
                 self._search(standing, board, [row for row in rows if row.search_index == index], scores_of)
                 for index, board in enumerate(standing.boards)
             ),
-            regimes=tuple(regimes(standing.boards)),
+            regimes=tuple(regimes(standing.boards)) if with_regimes else (),
             rows=tuple(rows),
         )
 

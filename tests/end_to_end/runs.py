@@ -203,8 +203,8 @@ def parsed(plan: Path) -> Plan:
 def standing(state: Path, plan: Path) -> Standing:
     """Where a plan stands according to the record."""
     with open_reader(record_path(state)) as reader:
-        record = Record(reader.attempts())
-        return standing_of(parsed(plan), facts_as_recorded(reader.facts(), reader.models(), record), record)
+        facts = facts_as_recorded(reader.facts(), reader.models(), reader.last_fingerprints())
+        return standing_of(parsed(plan), facts, Record(reader.attempts()))
 
 
 def exported(state: Path, plan: Path) -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ def test_a_refused_checkpoint_fails_every_search_with_its_reason() -> None:
     assert isinstance(done, Done)
     for board in done.standing.boards:
         assert board.finished and "model_refused" in board.failed and "blocks.2.att.w1" in board.failed
-    looked_at = facts_as_recorded({}, {}, world.record)
+    looked_at = facts_as_recorded({}, {}, world.rows[-1].fingerprints)
     seen = standing_of(world.plan, replace(looked_at, environment=world.environment), world.record)
     assert [board.failed for board in seen.boards] == [board.failed for board in done.standing.boards]
 

@@ -124,7 +124,11 @@ def run_one(store: Store, number: int, daemon: str = "d1") -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder but SQLite's scratch file of locks, whose bytes mean nothing."""
-    return {file.name: file.read_bytes() for file in folder.iterdir() if not file.name.endswith("-shm")}
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.endswith("-shm")
+    }
 
 
 def in_child(action: Callable[[], Any], *, user: int | None = None) -> Any:

@@ -15,7 +15,17 @@ from sqlalchemy import Connection, text
 
 from fsearch.store import Reader, Store, StoreReadOnly, open_reader
 
-from .store_samples import NOBODY, begin, contents, in_child, killed_while_writing, ready, run_one
+from .store_samples import (
+    CURVE,
+    NOBODY,
+    RESULT,
+    begin,
+    contents,
+    in_child,
+    killed_while_writing,
+    ready,
+    run_one,
+)
 
 as_root = pytest.mark.skipif("os.getuid() != 0", reason="becoming another user takes root")
 
@@ -194,6 +204,36 @@ def _watch(path: Path, stop: int, ready_pipe: int) -> int:
             except BlockingIOError:
                 continue
             return 0
+
+
+def test_ten_viewers_live_through_a_crash(path: Path) -> None:
+    """Ten processes that read without pause while the writer is killed and the next one goes on: none meets a
+    lock or loses a row that it has seen."""
+    ready(path).close()
+    stop_read, stop_write = os.pipe()
+    ready_read, ready_write = os.pipe()
+    os.set_blocking(stop_read, False)
+    children = []
+    for _ in range(10):
+        child = os.fork()
+        if child == 0:
+            os._exit(_watch(path, stop_read, ready_write))
+        children.append(child)
+    for _ in children:
+        os.read(ready_read, 1)
+    killed_while_writing(path, 10)
+    with Store.open(path) as store:
+        store.add_evaluations("a10", 1, CURVE)
+        store.finish("a10", 1, "completed", "result", **RESULT)
+        store.start_daemon("d2", pid=1, pid_started=None, host="here", plan="demo", lock="cpu")
+        for number in range(11, 20):
+            run_one(store, number, daemon="d2")
+        os.write(stop_write, b"." * len(children))
+        statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        assert len(store.attempts()) == 20
+    for end in (stop_read, stop_write, ready_read, ready_write):
+        os.close(end)
+    assert statuses == [0] * 10
 
 
 def test_an_open_viewer_does_not_stop_the_log_from_being_folded_back(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sqlite3
@@ -75,6 +76,92 @@ def test_a_strangers_lock_is_waited_for_and_then_named(path: Path) -> None:
         assert len(store.attempts()) == 1
 
 
+def test_what_stands_in_the_way_can_be_waited_out(path: Path) -> None:
+    """Asked each time, `hindered` has every kind of call made again until it succeeds, once."""
+    ready(path).close()
+    with Store.open(path, wait_s=0.02) as store:
+        stranger = sqlite3.connect(path, isolation_level=None)
+        told: list[StoreError] = []
+
+        def wait(hindrance: StoreError) -> bool:
+            told.append(hindrance)
+            if len(told) % 3 == 0:
+                stranger.execute("ROLLBACK")
+            return True
+
+        store.hindered = wait
+        for number, call in enumerate(
+            [lambda: begin(store, 0), lambda: store.event("info", "one line"), lambda: store.attempts()], 1
+        ):
+            stranger.execute("BEGIN IMMEDIATE")
+            call()
+            assert len(told) == 3 * number
+        stranger.close()
+        assert {type(error) for error in told} == {StoreLocked}
+        assert len(store.attempts()) == 1 and [event.text for event in store.events()] == ["one line"]
+
+
+def test_room_that_comes_back_lets_the_write_through(path: Path) -> None:
+    """No room at any of many writes: with room again each goes on, and no row is lost, halved or doubled."""
+
+    def fill() -> list[int]:
+        with ready(path) as store:
+            soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            log = path.parent / "fsearch.db-wal"
+            hindrances: list[StoreError] = []
+
+            def make_room(hindrance: StoreError) -> bool:
+                hindrances.append(hindrance)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+                return True
+
+            store.hindered = make_room
+            for number in range(40):
+                size = max(log.stat().st_size, path.stat().st_size)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000 * (number % 5), hard))
+                run_one(store, number)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            assert {type(error) for error in hindrances} == {StoreFull}
+            return [len(hindrances), len(store.attempts())]
+
+    hindrances, rows = in_child(fill)
+    assert hindrances >= 10 and rows == 40
+    with open_reader(path) as reader:
+        assert [row.outcome for row in reader.attempts()] == ["completed"] * 40
+        assert all(len(reader.evaluations(row.spec.id, 1)) == 2 for row in reader.attempts())
+
+
+@pytest.mark.skipif("os.getuid() != 0", reason="mounting takes root")
+def test_a_real_full_disk_is_waited_out(path: Path) -> None:
+    """The same on a file system of 1 MiB that somebody else fills and clears."""
+    path.parent.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path.parent)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    try:
+        filler = path.parent / "filler"
+        with ready(path) as store:
+            full: list[str] = []
+
+            def make_room(hindrance: StoreError) -> bool:
+                full.append(type(hindrance).__name__)
+                filler.unlink(missing_ok=True)
+                return True
+
+            store.hindered = make_room
+            for number in range(12):
+                if number % 4 == 0:
+                    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                        while file.write(b"0" * 4096):
+                            pass
+                run_one(store, number)
+        assert full and set(full) == {"StoreFull"}
+        with open_reader(path) as reader:
+            assert [row.outcome for row in reader.attempts()] == ["completed"] * 12
+    finally:
+        subprocess.run(["umount", path.parent], check=True)
+
+
 def test_a_failed_write_leaves_no_half_row_and_can_be_made_again(path: Path) -> None:
     """When the disk takes no more, the row is not there by halves; with room again the same call works."""
 
@@ -96,7 +183,7 @@ def test_a_failed_write_leaves_no_half_row_and_can_be_made_again(path: Path) -> 
             return [failure, number, before, len(store.attempts())]
 
     failure, failed, before, after = in_child(fill)
-    assert "could not be used" in failure and str(path) in failure
+    assert "No space is left" in failure and str(path) in failure
     assert before == failed and after == failed + 1
     with open_reader(path) as reader:
         assert len(reader.attempts()) == after

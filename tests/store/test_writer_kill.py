@@ -85,6 +85,44 @@ def test_no_acknowledged_row_is_lost(path: Path, tmp_path: Path) -> None:
         assert len(unended) <= ROUNDS and len(acknowledged) >= ROUNDS
 
 
+def test_a_copy_of_the_files_at_any_instant_is_a_prefix(path: Path, tmp_path: Path) -> None:
+    """As after a power loss: database and log as they lay at some instant, whatever had reached them, open
+    to a consistent beginning of the history, never shorter than what was acknowledged before the copy."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read_end)
+        write_on(path, write_end)
+    os.close(write_end)
+    moment = random.Random(7)
+    with os.fdopen(read_end) as pipe:
+        pipe.readline()
+        for copy in range(12):
+            acknowledged = [pipe.readline() for _ in range(moment.randint(1, 12))][-1]
+            place = tmp_path / str(copy) / path.name
+            place.parent.mkdir()
+            os.kill(child, signal.SIGSTOP)  # between any two instructions, a commit half written or not
+            for suffix in ("", "-wal"):
+                shutil.copyfile(f"{path}{suffix}", f"{place}{suffix}")
+            os.kill(child, signal.SIGCONT)
+            log = Path(f"{place}-wal")
+            if copy % 2:  # the end of the log had not reached the disk
+                os.truncate(log, max(0, log.stat().st_size - moment.randint(0, 20_000)))
+            with Store.open(place) as store:
+                rows = store.attempts()
+                assert [row.spec.id for row in rows] == [f"a{number}" for number in range(len(rows))]
+                assert [row.outcome for row in rows[:-1]] == ["completed"] * (len(rows) - 1)
+                for row in rows:
+                    if row.outcome == "completed":
+                        assert store.evaluations(row.spec.id, 1) == CURVE
+                        assert {name: getattr(row, name) for name in RESULT} == RESULT
+                if copy % 2 == 0:
+                    assert len(rows) > int(acknowledged.split()[1])
+            refuse_damage(place)
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
 def test_a_transition_that_was_committed_but_not_heard_is_made_again(path: Path) -> None:
     """The answer of a commit can be lost to a kill; the same call by the next process changes nothing."""
     child = os.fork()

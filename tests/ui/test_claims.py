@@ -162,7 +162,7 @@ def test_without_scores_or_documents_there_is_no_such_interval(whole: Path) -> N
 def test_only_a_report_looks_at_single_examples(whole: Path) -> None:
     """A status is asked for every second."""
     with looking(whole) as reader:
-        view = Snapshot.of(reader).view(the_plan())
+        view = Snapshot(reader, [the_plan()]).view(the_plan())
     variants: list[VariantView] = [one for search in view.searches for one in search.variants]
     assert all(one.examples is None for one in variants) and any(one.loss for one in variants)
 

@@ -20,14 +20,14 @@ def test_a_noise_floor_longer_than_the_confirmation_is_counted_and_placed() -> N
     confirmation = search.stages[-1].seeds or 0
     assert confirmation < 5
     assert at_most(search) == [1 + 1 + 5, 2 * confirmation]
-    rows = rows_of(world.run(), world.facts, world.rows)
+    rows = rows_of(world.run(), world.facts, world.record)
     placed = Counter((row.stage, row.variant) for row in rows if row.trained)
     assert placed == {(search.stages[0].name, "no_fs"): 6, (search.stages[0].name, "scalar_l1"): 1}
 
 
 def counts(world: World, standing: Standing) -> list[Count]:
     """Where each search stands."""
-    rows = rows_of(standing, world.facts, world.rows)
+    rows = rows_of(standing, world.facts, world.record)
     return [
         count(board, [row for row in rows if row.search_index == index])
         for index, board in enumerate(standing.boards)
@@ -51,7 +51,7 @@ def test_a_top_up_is_counted_as_soon_as_it_is_known() -> None:
             if board.top_up:
                 assert one.expected == end.done
     assert [one.expected for one in seen[0][1]] == [3 + 5 * 3] * 2
-    rows = rows_of(standing, world.facts, world.rows)
+    rows = rows_of(standing, world.facts, world.record)
     assert len(rows) == len({row.attempt.spec.id for row in rows}) and not any(row.superseded for row in rows)
     late = [row for row in rows if row.attempt.spec.seed > 3]
     assert len(late) == 8 and all(row.d_acc is not None for row in late if row.variant != "no_fs")

@@ -70,7 +70,7 @@ def test_a_missing_checkpoint_is_a_notice_of_check_and_an_error_of_run(tmp_path:
     """`check` says where it looked and shows the rest; `run` writes nothing."""
     (tmp_path / "plan.yaml").write_text(PLAN)
     place = tmp_path / "models" / "tiny.pth"
-    seen = fsearch("check", "plan.yaml", cwd=tmp_path)
+    seen = fsearch("check", "plan.yaml", cwd=tmp_path, COLUMNS="300")  # a path in one line
     assert (seen.returncode, seen.stderr) == (0, "")
     text = " ".join(seen.stdout.split())
     assert re.search(f"the checkpoint {re.escape(str(place))} is not there", text)

@@ -33,17 +33,15 @@ class Clock:
 
 def told(state: Path, screen: Console, most: int) -> None:
     """Tell a listener of the first attempts of a record, as a daemon would."""
-    with looking(state) as reader:
-        snapshot = Snapshot.of(reader)
     plan = the_plan()
-    found = {
-        identity: difference
-        for board in standing_of(plan, snapshot.facts, snapshot.record).boards
-        for identity, difference in differences(board).items()
-    }
+    with looking(state) as reader:
+        snapshot = Snapshot(reader, [plan])
+        boards = standing_of(plan, snapshot.facts, snapshot.record).boards
+        rows = reader.attempts()
+    found = {identity: difference for board in boards for identity, difference in differences(board).items()}
     listener = Lines([plan], screen, Clock())
     listener.started(state, "cpu")
-    for attempt in snapshot.attempts[:most]:
+    for attempt in rows[:most]:
         listener.attempt_started(attempt.spec, attempt.try_number)
         if attempt.spec.role == "build":
             listener.doing(attempt.spec, "compiled 3 of 10: wkv7_cpu.cpp (generic)")
