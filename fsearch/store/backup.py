@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 from fsearch.store.create import create_folder
 from fsearch.store.errors import StoreError, StoreFull, speaking
 from fsearch.store.place import check_record, wal_of
+from fsearch.system.disk import require_room
 from fsearch.system.files import sync_directory
 
 STEP_PAGES = 256
@@ -26,9 +26,6 @@ STEP_PAGES = 256
 
 STEP_PAUSE_S = 0.002
 """Between two steps, so that a writer who waits gets its turn."""
-
-SPARE_BYTES = 64 << 20
-"""What a copy leaves free on the disk for the record itself."""
 
 
 def folder_of(path: Path) -> Path:
@@ -56,7 +53,11 @@ def make_backup(source: sqlite3.Connection, path: Path, target: Path, proceed: C
     for left in target.parent.glob(".*.tmp*"):  # by a killed writer
         left.unlink(missing_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
-    refuse_full(path, target.parent)
+    wanted_bytes = sum(file.stat().st_size for file in (path, wal_of(path)) if file.exists())
+    try:
+        require_room(target.parent, wanted_bytes)
+    except OSError as error:
+        raise StoreFull(f"{target.parent}: {error.strerror}.") from error
 
     def step(status: int, remaining: int, total: int) -> None:
         time.sleep(STEP_PAUSE_S)
@@ -79,15 +80,6 @@ def make_backup(source: sqlite3.Connection, path: Path, target: Path, proceed: C
     finally:
         temporary.unlink(missing_ok=True)
     return True
-
-
-def refuse_full(path: Path, folder: Path) -> None:
-    """Raise StoreFull where a copy would take the room that the record may need."""
-    wanted = SPARE_BYTES + sum(file.stat().st_size for file in (path, wal_of(path)) if file.exists())
-    if (free := shutil.disk_usage(folder).free) < wanted:
-        raise StoreFull(
-            f"{folder} has {free >> 20} MiB free, and a copy of the record wants {wanted >> 20} MiB."
-        )
 
 
 def going_on(path: Path) -> str:

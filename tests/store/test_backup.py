@@ -17,6 +17,7 @@ from fsearch.daemon.backups import KEPT, Backups
 from fsearch.store import Store, StoreCorrupt, StoreFull, open_reader
 from fsearch.store import backup as of_backup
 from fsearch.store.backup import backup_name, backups, going_on
+from fsearch.system import disk
 from fsearch.ui.errors import STATE, UserError
 from fsearch.ui.state import looking
 
@@ -114,10 +115,10 @@ def test_copies_are_made_when_there_is_news_and_few_are_kept(
 
 def test_no_room_is_told_and_stops_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy that would take the room that the record may need is not begun."""
-    monkeypatch.setattr(of_backup, "SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr(disk, "KEPT_BYTES", 1 << 60)
     with ready(path) as store, Backups(store) as copies:
         run_one(store, 0)
-        with pytest.raises(StoreFull, match="MiB free"):
+        with pytest.raises(StoreFull, match="MiB that are free"):
             store.backup(backup_name(path, 1), lambda: True)
         assert "could not be backed up" in (copies.tend() or wait(copies))
         assert copies.tend() == ""  # once
@@ -128,7 +129,7 @@ def test_no_room_is_told_and_stops_nothing(path: Path, monkeypatch: pytest.Monke
 @pytest.mark.skipif("os.getuid() != 0", reason="mounting takes root")
 def test_a_disk_that_fills_up_under_a_copy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real full disk below the copies: an error that says so, nothing left, and the record goes on."""
-    monkeypatch.setattr(of_backup, "SPARE_BYTES", -(1 << 60))
+    monkeypatch.setattr(disk, "KEPT_BYTES", -(1 << 60))
     with ready(path) as store:
         run_one(store, 0)
         folder = path.parent / "backups"
