@@ -20,6 +20,7 @@ from fsearch.store import Store
 from fsearch.store.selection import record_of
 from fsearch.system.files import sha256_file
 from fsearch.tasks.prepared import code_sha256
+from fsearch.tasks.sources import Origin
 
 
 class Known:
@@ -109,29 +110,21 @@ def pins_of(facts: Iterable[DataFact]) -> dict[str, str]:
 
     So that a revision such as main means the same rows for as long as the record is kept.
     """
-    origins = [origin for fact in facts for origin in fact.origins]
-    return {f"{one['name']}@{one['revision']}": one["commit"] for one in origins if one["commit"]}
+    origins = [Origin(**one) for fact in facts for one in fact.origins]
+    return {origin.pin: origin.commit for origin in origins if origin.commit}
 
 
 def _usable(facts: dict[str, DataFact]) -> dict[str, DataFact]:
     """The data sets that were prepared by the present code, from files as they are, and are still there."""
     code = code_sha256()
-    hashed = cache(_sha256)
+    hashed = cache(sha256_file)
     return {
         key: fact
         for key, fact in facts.items()
         if fact.code_sha256 == code
         and Path(fact.path).is_dir()
-        and all(hashed(one["name"]) == one["sha256"] for one in fact.origins if os.path.isabs(one["name"]))
+        and all(Origin(**one).is_unchanged(hashed) for one in fact.origins)
     }
-
-
-def _sha256(path: str) -> str:
-    """Of a file's contents; "" if it cannot be read."""
-    try:
-        return sha256_file(Path(path))
-    except OSError:
-        return ""
 
 
 def _same_file(fact: ModelFact) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
+
+from fsearch.system.files import sha256_file
 
 Row = Mapping[str, Any]
 
@@ -32,6 +35,14 @@ class Origin(BaseModel):
     def pin(self) -> str:
         """What a commit is pinned for: the data set and the revision that was asked for."""
         return f"{self.name}@{self.revision}"
+
+    def is_unchanged(self, hashed: Callable[[Path], str] = sha256_file) -> bool:
+        """Whether a file of this machine, if it is one, can be read and has the contents that were read."""
+        path = Path(self.name)
+        try:
+            return not path.is_absolute() or hashed(path) == self.sha256
+        except OSError:
+            return False
 
 
 class DataRefused(Exception):

@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 
-from fsearch.system.files import sha256_file
 from fsearch.system.scratch import scratch_folder
 from fsearch.tasks.sources import fetched, local, packaged
 from fsearch.tasks.sources.hub import HubTables
@@ -83,8 +82,7 @@ class Sources:
         """Whether what was read then would be read now, as far as that can be seen without a network."""
         if origin.commit:
             return self.pins.get(origin.pin, origin.commit) == origin.commit
-        path = Path(origin.name)
-        return not path.is_absolute() or (path.is_file() and sha256_file(path) == origin.sha256)
+        return origin.is_unchanged()
 
     def once(self, asked: tuple[str | None, ...], read: Callable[[], tuple[Rows, Origin]]) -> Rows:
         """What `read` gives for `asked`, read the first time that it is asked for."""
