@@ -93,7 +93,7 @@ def next_size(
     if wrong == 1:
         return _nearest(between, _STEP_BACK * high)
     if wrong:
-        least = max(surely, low)
+        least = surely if low < surely < high else low
         if len(tried) + 1 == TRIES and least > (1 + _CLOSE) * low:
             return _nearest(between, least)
         return _nearest(between, (least + high) / 2)

@@ -73,8 +73,13 @@ def table_of(run: Run) -> Table:
     assert not left, run.told()
     assert_whole(run.state)
     paths = (path.relative_to(run.state) for path in run.state.rglob("*"))
-    # Whoever reads the record may leave its log and index; a log of a process is there if it said something.
-    files = {str(path) for path in paths if path.suffix != ".log" and "-" not in path.suffix}
+    # Whoever reads the record may leave its log and index; a log of a process is there if it said something,
+    # a backup if a start found something new.
+    files = {
+        str(path)
+        for path in paths
+        if path.suffix != ".log" and "-" not in path.suffix and path.parts[0] != "backups"
+    }
     return Table(numbers(run.state), verdicts(run.state, run.plan), run.exported(), files)
 
 

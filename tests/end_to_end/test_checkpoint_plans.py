@@ -135,7 +135,7 @@ def test_a_missing_file_is_an_error_of_the_plan(tmp_path: Path) -> None:
     done = fsearch("run", plan, cwd=tmp_path)
     assert done.returncode == 2
     assert f"plan.yaml:4:21: model.checkpoint: {tmp_path}/models/tiny.pth is not there" in done.stderr
-    seen = fsearch("check", plan, cwd=tmp_path)
+    seen = fsearch("check", plan, cwd=tmp_path, COLUMNS="300")  # a path in one line
     assert seen.returncode == 0
     assert f"{tmp_path}/models/tiny.pth is not there" in " ".join(seen.stdout.split())
     assert not (tmp_path / "state").exists()

@@ -13,6 +13,7 @@ from fsearch.system import faults
 from fsearch.train import checkpoint
 
 SAVES = 3
+REST = dict.fromkeys(checkpoint.PARTS)
 
 
 def save_until(point: int, path: Path) -> bool:
@@ -21,7 +22,7 @@ def save_until(point: int, path: Path) -> bool:
     if child == 0:
         faults.arm(point)
         for step in range(1, SAVES + 1):
-            checkpoint.save(path, "me", {"step": step, "weights": torch.full((1000,), float(step))})
+            checkpoint.save(path, "me", {**REST, "step": step, "network": torch.full((1000,), float(step))})
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in (0, -signal.SIGKILL)
@@ -36,7 +37,7 @@ def test_killed_at_every_point(tmp_path: Path) -> None:
         killed = save_until(point, path)
         state = checkpoint.load(path, "me")
         if state is not None:
-            assert torch.equal(state["weights"], torch.full((1000,), float(state["step"])))
+            assert torch.equal(state["network"], torch.full((1000,), float(state["step"])))
         found.append(0 if state is None else state["step"])
         assert not save_until(0, path)
         assert sorted(file.name for file in path.parent.iterdir()) == ["attempt.pt", "attempt.pt.previous"]
