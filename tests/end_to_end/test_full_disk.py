@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from tests.end_to_end.runs import (
     run_of,
     verdicts,
 )
+from tests.mounted_disk import mounted_disk
 from tests.ui.commands import fsearch
 
 _MIB = 1 << 20
@@ -34,13 +34,8 @@ _MIB = 1 << 20
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 192 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"none", str(folder).encode(), b"tmpfs", 0, b"size=192m"):
-        pytest.skip("mounting a file system is not allowed here")
-    yield folder
-    libc.umount2(str(folder).encode(), 2)
+    with mounted_disk(tmp_path / "disk", "192m") as folder:
+        yield folder
 
 
 def waits_for_room(reader: Reader) -> DaemonRecord | None:

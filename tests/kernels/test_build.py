@@ -19,6 +19,7 @@ import pytest
 
 from fsearch.kernels import backend, build, is_loaded, load, toolchain
 from tests.alive import wait_until_gone
+from tests.mounted_disk import mounted_disk
 
 TINY_SOURCES = {"binding.cpp": "int binding = 1;\n", "wkv7_cpu.cpp": ""}
 COMPILER = """#!/bin/sh
@@ -350,15 +351,8 @@ def test_enormous_output_is_cut_in_the_middle(tiny: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A mounted file system that holds 64 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a full disk needs the right to mount a file system, which this user does not have")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted_disk(tmp_path / "disk", "64k") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("filled_kib", [0, 64])

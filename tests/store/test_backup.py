@@ -20,6 +20,7 @@ from fsearch.store.backup import backup_name, backups, going_on
 from fsearch.system import disk
 from fsearch.ui.errors import STATE, UserError
 from fsearch.ui.state import looking
+from tests.mounted_disk import mounted_disk
 
 from .store_samples import CURVE, begin, contents, in_child, killed_while_writing, ready, run_one
 from .test_refusals import emptied, page_flipped
@@ -126,23 +127,15 @@ def test_no_room_is_told_and_stops_nothing(path: Path, monkeypatch: pytest.Monke
     assert backups(path) == [] and finished(path) == ["a0", "a1"]
 
 
-@pytest.mark.skipif("os.getuid() != 0", reason="mounting takes root")
 def test_a_disk_that_fills_up_under_a_copy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real full disk below the copies: an error that says so, nothing left, and the record goes on."""
     monkeypatch.setattr(disk, "KEPT_BYTES", -(1 << 60))
     with ready(path) as store:
         run_one(store, 0)
-        folder = path.parent / "backups"
-        folder.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", folder], check=False)
-        if mounted.returncode:
-            pytest.skip("this machine lets nobody mount a file system")
-        try:
+        with mounted_disk(path.parent / "backups", "40k") as folder:
             with pytest.raises(StoreFull):
                 store.backup(backup_name(path, 1), lambda: True)
             assert list(folder.iterdir()) == []
-        finally:
-            subprocess.run(["umount", folder], check=True)
         run_one(store, 1)
         assert store.backup(backup_name(path, 2), lambda: True)
 

@@ -15,6 +15,7 @@ import pytest
 
 from fsearch.store import Store, StoreError, StoreFull, StoreLocked, open_reader
 from fsearch.store.errors import sentence
+from tests.mounted_disk import mounted_disk
 
 from .store_samples import begin, contents, in_child, ready, run_one
 
@@ -131,15 +132,10 @@ def test_room_that_comes_back_lets_the_write_through(path: Path) -> None:
         assert all(len(reader.evaluations(row.spec.id, 1)) == 2 for row in reader.attempts())
 
 
-@pytest.mark.skipif("os.getuid() != 0", reason="mounting takes root")
 def test_a_real_full_disk_is_waited_out(path: Path) -> None:
     """The same on a file system of 1 MiB that somebody else fills and clears."""
-    path.parent.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path.parent)]
-    if subprocess.run(mount, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a file system")
-    try:
-        filler = path.parent / "filler"
+    with mounted_disk(path.parent, "1m") as folder:
+        filler = folder / "filler"
         with ready(path) as store:
             full: list[str] = []
 
@@ -158,8 +154,6 @@ def test_a_real_full_disk_is_waited_out(path: Path) -> None:
         assert full and set(full) == {"StoreFull"}
         with open_reader(path) as reader:
             assert [row.outcome for row in reader.attempts()] == ["completed"] * 12
-    finally:
-        subprocess.run(["umount", path.parent], check=True)
 
 
 def test_a_failed_write_leaves_no_half_row_and_can_be_made_again(path: Path) -> None:

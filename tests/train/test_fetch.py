@@ -18,6 +18,7 @@ import pytest
 
 from fsearch.tasks import registry
 from tests.hub import COMMIT, Fault, Hub, Repository, parquet, repository, tables
+from tests.mounted_disk import mounted_disk
 from tests.train.preparations import REPO, TASK, Preparation, colours, files, rows, run, run_all
 
 OTHER = "5" * 40
@@ -297,13 +298,8 @@ def test_a_hub_without_a_card(tmp_path: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"none", str(folder).encode(), b"tmpfs", 0, b"size=64k"):
-        pytest.skip("mounting a file system is not allowed here")
-    yield folder
-    libc.umount2(str(folder).encode(), 2)
+    with mounted_disk(tmp_path / "disk", "64k") as folder:
+        yield folder
 
 
 def test_a_full_disk(hub: Hub, small_disk: Path, tmp_path: Path) -> None:
