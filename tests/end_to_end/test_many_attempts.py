@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import re
 import statistics
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ ATTEMPTS = 10_000
 A_SEARCH = 1 + 1 + 30 + 3 * 11
 """About so many: a probe, a baseline, the variants; a baseline and ten variants on three seeds."""
 
+_ATTEMPT = re.compile(r"^\[", re.MULTILINE)  # a line of the run's output
+
 MOST_KIB_AN_ATTEMPT = 6.0
 """What the rows and curves of a plan that is being decided take; a leak of a job or a log would be more."""
 
@@ -48,16 +51,14 @@ def test_memory_grows_by_the_rows_alone(tmp_path: Path) -> None:
     with_stubs = {**STUB_PROGRAMS, "FSEARCH_STUB": "0"}
     run = Run(state, plan, environment=with_stubs)
     run.start()
-    logged = 0
     while run.process is not None and run.process.poll() is None:
-        time.sleep(1.0)
-        logged = run.output.read_text().count("\n")
-        status = Path(f"/proc/{run.pid}/status")
-        if status.exists() and os.path.exists(f"/proc/{run.pid}/smaps"):
-            samples.append((logged, kib_in(status, "VmRSS") / 1024))
+        with contextlib.suppress(OSError, StopIteration):  # it has just ended
+            size_mib = kib_in(Path(f"/proc/{run.pid}/status"), "VmRSS") / 1024
+            samples.append((len(_ATTEMPT.findall(run.output.read_text())), size_mib))
+        time.sleep(0.5)
     assert run.wait() == 0, run.told()
     assert_whole(state)
-    rows = attempts(state)
+    rows, logged = attempts(state), max(lines for lines, _ in samples)
     assert len(rows) >= 0.8 * ATTEMPTS
 
     def mib(part: float) -> float:
