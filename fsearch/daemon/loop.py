@@ -180,13 +180,15 @@ class Daemon:
 
     def _start_preparations(self) -> None:
         """Two places, so that a hub that hangs never keeps data waiting that are here."""
+        if self._short_of_room:
+            return
         for downloads in (False, True):
             if downloads in self.preparations:
                 continue
             now_s = time.monotonic()
             facts, record = self.known.facts, self.known.record
             run = next_preparation(self.plans, facts, record, now_s, downloads=downloads)
-            if run is not None and not self._short_of_room:
+            if run is not None:
                 job = prepare_job(run.spec, self.state / "cache" / "data", self.known.pins)
                 child = spawn("prepare", job, self.ledger.log_of(run.spec, run.try_number))
                 self.preparations[downloads] = child

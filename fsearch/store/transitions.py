@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import ColumnElement, Connection, Table, func, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from fsearch.search.rows import Attempt
@@ -22,12 +22,17 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def last_drawn(connection: Connection, *columns: ColumnElement[Any]) -> int:
+    """The newest sequence number in any of these columns; 0 where there is none."""
+    last = (func.coalesce(select(func.max(column)).scalar_subquery(), 0) for column in columns)
+    return int(connection.execute(select(func.max(*last))).scalar_one())
+
+
 def next_sequence(connection: Connection) -> int:
     """One above every number that attempts, events and daemons have drawn."""
     attempt, event, daemon = tables.attempt.c, tables.event.c, tables.daemon.c
     drawn = (attempt.sequence, attempt.ended_sequence, event.sequence, daemon.sequence)
-    last = (func.coalesce(select(func.max(column)).scalar_subquery(), 0) for column in drawn)
-    return int(connection.execute(select(func.max(*last) + 1)).scalar_one())
+    return last_drawn(connection, *drawn) + 1
 
 
 def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

@@ -50,7 +50,15 @@ from fsearch.store.queries import Queries, attempt_with
 from fsearch.store.records import Evaluation, Level, Result, Sample
 from fsearch.store.schema import HEAD, migrate
 from fsearch.store.scores import pack
-from fsearch.store.transitions import end, insert_attempt, insert_new, next_sequence, now, same_outcome
+from fsearch.store.transitions import (
+    end,
+    insert_attempt,
+    insert_new,
+    last_drawn,
+    next_sequence,
+    now,
+    same_outcome,
+)
 from fsearch.system import faults
 
 if TYPE_CHECKING:
@@ -149,8 +157,7 @@ class Store(Queries):
     def last_sequence(self) -> int:
         """The newest sequence number of an attempt's begin or end; 0 before the first."""
         columns = (tables.attempt.c.sequence, tables.attempt.c.ended_sequence)
-        last = (func.coalesce(select(func.max(column)).scalar_subquery(), 0) for column in columns)
-        return int(self._read(lambda connection: connection.execute(select(func.max(*last))).scalar_one()))
+        return self._read(lambda connection: last_drawn(connection, *columns))
 
     def backup(self, target: Path, proceed: Callable[[], bool]) -> bool:
         """Copy the record, from any thread and while another one writes; see `fsearch.store.backup`.

@@ -277,8 +277,9 @@ class TextTask(Task[T]):
     def _noted(self) -> NotedArguments | None:
         """The arguments if prompts are filled with notes."""
         arguments: TextArguments = self.arguments
-        filled = isinstance(arguments, NotedArguments) and arguments.fill_notes_to_max
-        return arguments if isinstance(arguments, NotedArguments) and filled else None
+        if isinstance(arguments, NotedArguments) and arguments.fill_notes_to_max:
+            return arguments
+        return None
 
     def _symbol(self, character: str) -> Int32Array:
         if character not in self._symbols:

@@ -6,7 +6,8 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +161,9 @@ def test_an_answer_read_while_the_file_changed_is_asked_again(public_path: Path)
     os.waitpid(child, 0)
 
 
-def test_ten_viewers_during_writes(path: Path) -> None:
-    """Ten processes reading without pause: none meets a lock, each sees only whole attempts, the log stays
-    small."""
+@contextmanager
+def ten_viewers(path: Path) -> Iterator[Callable[[], list[int]]]:
+    """Ten processes that read a record without pause; what is given stops them and says how they ended."""
     ready(path).close()
     stop_read, stop_write = os.pipe()
     ready_read, ready_write = os.pipe()
@@ -175,16 +176,14 @@ def test_ten_viewers_during_writes(path: Path) -> None:
         children.append(child)
     for _ in children:
         os.read(ready_read, 1)
-    with Store.open(path) as store:
-        for number in range(40):
-            run_one(store, number)
-        log_mib = (path.parent / "fsearch.db-wal").stat().st_size / 2**20
+
+    def stopped() -> list[int]:
         os.write(stop_write, b"." * len(children))
-        statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+    yield stopped
     for end in (stop_read, stop_write, ready_read, ready_write):
         os.close(end)
-    assert statuses == [0] * 10
-    assert log_mib < 8  # SQLite folds it back at 1000 pages of 4 KiB unless a viewer holds it up
 
 
 def _watch(path: Path, stop: int, ready_pipe: int) -> int:
@@ -206,34 +205,30 @@ def _watch(path: Path, stop: int, ready_pipe: int) -> int:
             return 0
 
 
+def test_ten_viewers_during_writes(path: Path) -> None:
+    """Ten processes reading without pause: none meets a lock, each sees only whole attempts, the log stays
+    small."""
+    with ten_viewers(path) as stopped, Store.open(path) as store:
+        for number in range(40):
+            run_one(store, number)
+        log_mib = (path.parent / "fsearch.db-wal").stat().st_size / 2**20
+        assert stopped() == [0] * 10
+    assert log_mib < 8  # SQLite folds it back at 1000 pages of 4 KiB unless a viewer holds it up
+
+
 def test_ten_viewers_live_through_a_crash(path: Path) -> None:
     """Ten processes that read without pause while the writer is killed and the next one goes on: none meets a
     lock or loses a row that it has seen."""
-    ready(path).close()
-    stop_read, stop_write = os.pipe()
-    ready_read, ready_write = os.pipe()
-    os.set_blocking(stop_read, False)
-    children = []
-    for _ in range(10):
-        child = os.fork()
-        if child == 0:
-            os._exit(_watch(path, stop_read, ready_write))
-        children.append(child)
-    for _ in children:
-        os.read(ready_read, 1)
-    killed_while_writing(path, 10)
-    with Store.open(path) as store:
-        store.add_evaluations("a10", 1, CURVE)
-        store.finish("a10", 1, "completed", "result", **RESULT)
-        store.start_daemon("d2", pid=1, pid_started=None, host="here", plan="demo", lock="cpu")
-        for number in range(11, 20):
-            run_one(store, number, daemon="d2")
-        os.write(stop_write, b"." * len(children))
-        statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        assert len(store.attempts()) == 20
-    for end in (stop_read, stop_write, ready_read, ready_write):
-        os.close(end)
-    assert statuses == [0] * 10
+    with ten_viewers(path) as stopped:
+        killed_while_writing(path, 10)
+        with Store.open(path) as store:
+            store.add_evaluations("a10", 1, CURVE)
+            store.finish("a10", 1, "completed", "result", **RESULT)
+            store.start_daemon("d2", pid=1, pid_started=None, host="here", plan="demo", lock="cpu")
+            for number in range(11, 20):
+                run_one(store, number, daemon="d2")
+            assert stopped() == [0] * 10
+            assert len(store.attempts()) == 20
 
 
 def test_an_open_viewer_does_not_stop_the_log_from_being_folded_back(path: Path) -> None:

@@ -114,7 +114,7 @@ def test_sigterm_saves_and_the_next_run_goes_on(
     assert curve(second) == curve(straight)
 
 
-@pytest.mark.parametrize("damage", ["none", "newest", "both", "another attempt"])
+@pytest.mark.parametrize("damage", ["none", "newest", "both", "newest cut", "both cut", "another attempt"])
 def test_a_killed_run_goes_on_from_what_is_whole(
     make_job: MakeJob, shared_zygote: ZygoteProcess, tmp_path: Path, damage: str
 ) -> None:
@@ -126,17 +126,20 @@ def test_a_killed_run_goes_on_from_what_is_whole(
     first.wait_for(lambda message: message["type"] == "progress" and message["step"] >= 3)
     kill(first.pid)
     shared_zygote.exited(first)
-    damaged = {"newest": [path], "both": [path, checkpoint.previous(path)]}.get(damage, [])
-    for file in damaged:
+    both = [path, checkpoint.previous(path)]
+    for file in {"newest": both[:1], "both": both}.get(damage.removesuffix(" cut"), []):
         content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 1
+        if damage.endswith("cut"):
+            del content[9 * len(content) // 10 :]
+        else:
+            content[len(content) // 2] ^= 1
         file.write_bytes(content)
     if damage == "another attempt":
         fields["streams"] = {"init": 1, "order": 9}
         expected = shared_zygote.fork(make_job(steps=80, streams=fields["streams"])).finish()
     resumed = shared_zygote.fork(make_job(**fields)).finish()
     assert numbers(resumed) == numbers(expected)
-    assert (resumed["resumed_from_step"] > 0) == (damage in ("none", "newest"))
+    assert (resumed["resumed_from_step"] > 0) == (damage in ("none", "newest", "newest cut"))
 
 
 def test_an_input_gate_starts_as_a_scalar_gate_and_learns(

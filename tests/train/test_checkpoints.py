@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fsearch.system import disk
 from fsearch.train import checkpoint
 from tests.train.conftest import MakeJob
-from tests.train.processes import ZygoteProcess, kill, numbers
+from tests.train.processes import ZygoteProcess, numbers
 
 _FORMAT = b"fsearch training checkpoint 1\n"
 
@@ -139,25 +139,6 @@ def test_room_is_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert caught.value.errno == errno.ENOSPC and list(tmp_path.iterdir()) == []
     monkeypatch.setattr(disk, "free_bytes", lambda place: disk.KEPT_BYTES + size)
     checkpoint.save(path, "me", state(1))
-
-
-@pytest.mark.parametrize("damage", ["cut", "both cut"])
-def test_an_attempt_goes_on_from_what_is_whole(
-    make_job: MakeJob, shared_zygote: ZygoteProcess, tmp_path: Path, damage: str
-) -> None:
-    """After kill -9 and with its files cut off: the numbers of a straight run."""
-    path = tmp_path / "checkpoint"
-    fields: dict[str, Any] = {"steps": 60, "checkpoint": {"path": str(path), "every_s": 0}}
-    expected = shared_zygote.fork(make_job(steps=60)).finish()
-    first = shared_zygote.fork(make_job(**fields))
-    first.wait_for(lambda message: message["type"] == "progress" and message["step"] >= 3)
-    kill(first.pid)
-    shared_zygote.exited(first)
-    for file in [path, checkpoint.previous(path)][: 1 + (damage == "both cut")]:
-        file.write_bytes(cut(0.9)(file.read_bytes()))
-    resumed = shared_zygote.fork(make_job(**fields)).finish()
-    assert numbers(resumed) == numbers(expected)
-    assert (resumed["resumed_from_step"] > 0) == (damage == "cut")
 
 
 def test_an_attempt_that_cannot_save_trains_on(
