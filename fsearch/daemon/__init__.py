@@ -16,7 +16,6 @@ from fsearch.daemon.loop import Daemon, new_daemon_id
 from fsearch.daemon.stop import StopSignals
 from fsearch.daemon.zygote import Zygote, ZygoteDied
 from fsearch.plan import Plan
-from fsearch.search.next_step import standing_of
 from fsearch.store import Store
 from fsearch.system.process import start_time
 
@@ -83,9 +82,8 @@ def run(plans: list[Plan], state: Path, device: Device, threads: int, listener: 
             )
             listener.started(state, str(device))
             code = daemon.run()
-            facts, record = daemon.known.facts, daemon.known.record
             store.end_daemon(identity)
-            listener.finished([standing_of(plan, facts, record) for plan in plans], code)
+            listener.finished(code)
             return code
     finally:
         (daemon.zygote if daemon else zygote).end()

@@ -44,7 +44,7 @@ class Known:
         asked = {plan.checkpoint for plan in plans}
         self._models = {key: fact for key, fact in store.models().items() if key in asked}
         self.forget_changed_models()
-        self.record = record_of(plans, store, self._models)
+        self.record = record_of(plans, store, self._models, outlines=True)
         self.backend = ""  # what trains; "" until the kernel is there or given up
         self.memory_mib: int | None = None  # what an attempt may take on the device; None if nobody knows
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from fsearch.search.board import Difference
-from fsearch.search.next_step import Standing
 from fsearch.search.rows import Attempt, AttemptSpec
 
 
@@ -37,5 +35,5 @@ class Listener(Protocol):
     def waiting(self, why: str, left_s: float | None) -> None:
         """Nothing trains: what is waited for, and how long yet if that is known. Said again and again."""
 
-    def finished(self, standings: Sequence[Standing], exit_code: int) -> None:
+    def finished(self, exit_code: int) -> None:
         """The daemon stops."""

@@ -6,7 +6,7 @@ A board is filled by `fsearch.search.walk` from rows and never stored: it is wha
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fsearch.plan import Search, Variant
@@ -103,6 +103,12 @@ class VariantBoard:
     stopped: Attempt | None = None  # its row, where a look ended it
     promoted: bool = False
     pairs: list[Pair] = field(default_factory=list)
+    differences: list[float] = field(default_factory=list)  # d_acc of the pairs; an outline has these alone
+
+    def confirm(self, row: Attempt, baseline: Attempt) -> None:
+        """Take in the variant's result on one more confirmation seed."""
+        self.pairs.append(Pair(row, baseline))
+        self.differences.append(self.pairs[-1].difference)
 
     @property
     def drafts_delta(self) -> float | None:
@@ -156,30 +162,53 @@ class Board:
         """The variants under confirmation, merged ones counted once."""
         return [entry for entry in self.variants if entry.promoted and entry.same_as is None]
 
+    def outline(self) -> Board:
+        """The same without its rows: what decisions about the rest of the plan ask of an ended search."""
+        variants = [replace(entry, screens=[], stopped=None, pairs=[]) for entry in self.variants]
+        return replace(self, baselines={}, noise_scores=[], variants=variants, asked={})
+
 
 class Record:
     """All tries by attempt id: the rows that decisions are made from.
 
     It may begin with some of them: `find` gives all tries of an attempt that is not among those, and is asked
-    once for each. `ended` keeps the boards of walks that have ended, by all that they are a function of but
-    the rows, until a row of theirs is added: a decision costs what is still open, not what is done.
+    once for each. The boards of walks that have ended are kept until a row of theirs is added: a decision
+    costs what is still open, not what is done. With `outlines` they are kept without rows, and those are
+    asked for again where they are needed: so does memory.
     """
 
     def __init__(
-        self, attempts: Iterable[Attempt] = (), find: Callable[[str], Sequence[Attempt]] = lambda identity: ()
+        self,
+        attempts: Iterable[Attempt] = (),
+        find: Callable[[str], Sequence[Attempt]] = lambda identity: (),
+        *,
+        outlines: bool = False,
     ):
         self._find = find
+        self._outlines = outlines
         self._tries: dict[str, list[Attempt]] = {}
-        self.ended: dict[Hashable, Board] = {}
+        self._ended: dict[Hashable, tuple[frozenset[str], Board]] = {}  # with the ids it asked for
         for attempt in sorted(attempts, key=lambda attempt: attempt.sequence):
             self._tries.setdefault(attempt.spec.id, []).append(attempt)
 
     def add(self, attempt: Attempt) -> None:
         """Take in a row that was written: a new try, or how one ended."""
         tries = self.all_tries(attempt.spec.id)
-        self.ended = {key: board for key, board in self.ended.items() if attempt.spec.id not in board.asked}
+        self._ended = {key: kept for key, kept in self._ended.items() if attempt.spec.id not in kept[0]}
         others = [row for row in tries if row.try_number != attempt.try_number]
         self._tries[attempt.spec.id] = sorted([*others, attempt], key=lambda row: row.sequence)
+
+    def keep_ended(self, key: Hashable, board: Board) -> None:
+        """Keep the board of a walk that has ended; `key` is all that it is a function of but the rows."""
+        self._ended[key] = frozenset(board.asked), board.outline() if self._outlines else board
+        if self._outlines:
+            for identity in board.asked:
+                self._tries.pop(identity, None)
+
+    def ended(self, key: Hashable) -> Board | None:
+        """The kept board of a walk, if it has ended."""
+        kept = self._ended.get(key)
+        return kept[1] if kept else None
 
     def all_tries(self, identity: str) -> list[Attempt]:
         """The tries of an attempt under every fingerprint, in order of recording."""

@@ -96,7 +96,7 @@ def _board(
 
     def under(fingerprint: str) -> tuple[Board, Step | None]:
         key = (plan, search, fingerprint, facts.daemon, facts.memory_mib, top_up)
-        if (ended := record.ended.get(key)) is not None:
+        if (ended := record.ended(key)) is not None:
             return ended, None
         board, step = walk(
             search,
@@ -110,7 +110,7 @@ def _board(
             top_up=top_up,
         )
         if step is None:
-            record.ended[key] = board
+            record.keep_ended(key, board)
         return board, step
 
     if search.n_layer is None:
@@ -142,7 +142,7 @@ def _confirmed(boards: Iterable[Board]) -> list[tuple[Board, VariantBoard]]:
         (board, entry)
         for board in boards
         for entry in board.promoted
-        if len(entry.pairs) >= board.search.stages[-1].first_seeds
+        if len(entry.differences) >= board.search.stages[-1].first_seeds
     ]
 
 
@@ -158,7 +158,7 @@ def _first_look(plan: Plan, boards: list[Board], *, provisional: bool) -> list[V
 
 
 def _first_differences(board: Board, entry: VariantBoard) -> list[float]:
-    return [pair.difference for pair in entry.pairs[: board.search.stages[-1].first_seeds]]
+    return entry.differences[: board.search.stages[-1].first_seeds]
 
 
 def _promoted(boards: list[Board]) -> int:
@@ -202,8 +202,8 @@ def _standing(plan: Plan, boards: list[Board], top_ups: TopUps) -> Standing:
 
 def _all_differences(board: Board, entry: VariantBoard) -> list[float] | None:
     """None before a top-up is complete, and where it failed."""
-    whole = entry.exit is None and len(entry.pairs) == board.search.stages[-1].most_seeds
-    return [pair.difference for pair in entry.pairs] if whole else None
+    whole = entry.exit is None and len(entry.differences) == board.search.stages[-1].most_seeds
+    return entry.differences if whole else None
 
 
 def facts_as_recorded(

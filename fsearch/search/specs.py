@@ -17,7 +17,7 @@ SCREEN_SEED = 0
 
 CURVE_POINTS = 8
 
-_kept = lru_cache(maxsize=16384)
+_kept = lru_cache(maxsize=4096)
 """A search's attempts are hashed once, not at every decision. What they hold is not to be changed."""
 
 

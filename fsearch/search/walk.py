@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fsearch.plan import Claim, Limits, Search, Stage, sort_out
-from fsearch.search.board import Board, Note, Pair, Record, Run, Screened, Step, VariantBoard, Wait
+from fsearch.search.board import Board, Note, Record, Run, Screened, Step, VariantBoard, Wait
 from fsearch.search.futility import Look, look_of
 from fsearch.search.outcomes import Closed, standing
 from fsearch.search.probe import TRIES, Tried, largest_that_fits, next_size, probe_memory_mib
@@ -210,7 +210,7 @@ class _Walker:
                 if entry.exit is None:
                     row = self._train(stage, entry, seed, baseline)
                     if row is not None:
-                        entry.pairs.append(Pair(row, baseline))
+                        entry.confirm(row, baseline)
 
     def _still_in(self) -> Iterator[VariantBoard]:
         return (entry for entry in self.board.variants if entry.exit is None and entry.same_as is None)

@@ -16,7 +16,6 @@ from rich.text import Text
 
 from fsearch.plan import BASELINE, Plan, expand
 from fsearch.search.board import Difference
-from fsearch.search.next_step import Standing
 from fsearch.search.outcomes import NETWORK
 from fsearch.search.rows import AHEAD, Attempt, AttemptSpec
 from fsearch.ui.layout import WIDE, paragraph, worded
@@ -104,7 +103,7 @@ class Lines:
     def waiting(self, why: str, left_s: float | None) -> None:
         self._draw_bar("waiting", 0, 1, why if left_s is None else f"next try in {left_s:.0f} s")
 
-    def finished(self, standings: Sequence[Standing], exit_code: int) -> None:
+    def finished(self, exit_code: int) -> None:
         self.close()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -131,7 +132,8 @@ def test_a_worker_without_progress_is_ended_and_tried_once_more(run: Run, in_pea
     run.to_the_end()
     tries = [row for row in attempts(run.state) if row.outcome == "hang"]
     assert [(hung.spec.id, hung.outcome_class) for hung in tries] == [(row.spec.id, "unknown")], run.told()
-    assert "no progress for" in tries[0].reason and "in phase train" in tries[0].reason
+    # The curve is measured between two steps: it may be there that the signal meets it.
+    assert re.match(r"no progress for \d+ s in phase (train|evaluate); it was ended$", tries[0].reason)
     assert_whole(run.state)
     assert numbers(run.state) == numbers(in_peace)
 

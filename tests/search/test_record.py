@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from fsearch.search.board import Record, Run
+from fsearch.search.board import Record, Run, differences
 from fsearch.search.next_step import Done, next_step, standing_of
 from fsearch.search.rows import Attempt, AttemptSpec
 
 from .builders import OK, Answer, World, plan_of
+from .test_top_up import world_of
 
 
 def history() -> World:
@@ -82,6 +83,36 @@ def test_a_board_that_has_ended_is_kept_until_a_row_of_it_comes() -> None:
     assert now.boards[0] is not first
     step = next_step(world.plan, world.facts, record, world.now_s)
     assert isinstance(step, Run) or now.boards[0].variants != first.variants
+
+
+def test_outlines_decide_as_whole_boards_do() -> None:
+    """Over a plan with a top-up, row by row: the same steps and verdicts from a record that keeps no rows of
+    what has ended, and the comparison of every row is there to be told when the row has come."""
+    world = world_of()
+    world.run()
+    lean = Record((), lambda identity: [row for row in known if row.spec.id == identity], outlines=True)
+    known: list[Attempt] = []
+    told = 0
+    for row in world.rows:
+        known.append(row)
+        lean.add(row)
+        standing = standing_of(world.plan, world.facts, lean)
+        whole = standing_of(world.plan, world.facts, Record(known))
+        found, wanted = (
+            [board for board in of.boards if row.spec.id in differences(board)] for of in (standing, whole)
+        )
+        assert [differences(board)[row.spec.id] for board in found] == [
+            differences(board)[row.spec.id] for board in wanted
+        ]
+        told += len(found)
+        assert standing.verdicts == whole.verdicts
+        for _ in range(2):
+            step = next_step(world.plan, world.facts, lean, world.now_s)
+            assert isinstance(step, Done) or step == next_step(
+                world.plan, world.facts, Record(known), world.now_s
+            )
+    assert isinstance(step, Done) and told == 4 + 3 * 4 + 2 * 2
+    assert not lean.at_hand
 
 
 @pytest.mark.parametrize("fingerprints", [["f1"], ["f1", "f2"], ["f2", "f1"]])

@@ -49,7 +49,7 @@ def told(state: Path, screen: Console, most: int) -> None:
             listener.progress(attempt.spec, 1, 2, 1.5, 1000.0)
         listener.attempt_ended(attempt, found.get(attempt.spec.id))
     listener.event("warning", "something to read")
-    listener.finished([], 0)
+    listener.finished(0)
 
 
 def test_plain_lines(whole: Path) -> None:
@@ -102,7 +102,7 @@ def test_what_is_waited_for(whole: Path) -> None:
         listener.waiting(f"infill: {'its data are being prepared ' * 9}", None)
         listener.attempt_started(ready.spec, 2)
         listener.attempt_ended(ready, None)
-        listener.finished([], 0)
+        listener.finished(0)
         shown[terminal] = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue()).replace("\r", "\n")
     assert re.search("waiting .* next try in 40 s", shown[True])
     assert "infill: its data are being" in shown[True]
