@@ -16,7 +16,7 @@ from fsearch.daemon.loop import Daemon, new_daemon_id
 from fsearch.daemon.stop import StopSignals
 from fsearch.daemon.zygote import Zygote, ZygoteDied
 from fsearch.plan import Plan
-from fsearch.store import Store
+from fsearch.store import Store, StoreError
 from fsearch.system.process import start_time
 
 __all__ = ["Device", "Listener", "LockHeld", "NoDevice", "ZygoteDied", "find_device", "record_path", "run"]
@@ -85,6 +85,12 @@ def run(plans: list[Plan], state: Path, device: Device, threads: int, listener: 
             store.end_daemon(identity)
             listener.finished(code)
             return code
+    except StoreError as error:  # closing the record may fail as writing to it did
+        if not (daemon and stop.count and daemon.hindrance.lasts):
+            raise
+        listener.event("warning", f"stopped while the record could not be written: {error}")
+        listener.finished(130)
+        return 130
     finally:
         (daemon.zygote if daemon else zygote).end()
         lock.release()

@@ -37,6 +37,11 @@ class Hindrance:
         time.sleep(PAUSE_S)
         return True
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the record could not be written the last time."""
+        return self._since_s is not None
+
     def over(self) -> str:
         """The sentence about a pause that has ended, once; "" for none. To be asked after a write."""
         if self._since_s is None:

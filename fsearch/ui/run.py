@@ -47,7 +47,12 @@ def answer(options: argparse.Namespace) -> int:
         raise UserError(_sentence(died), FAILED) from died
     finally:
         listener.close()
-    _show_end(files, state, screen, options, code)
+    try:
+        _show_end(files, state, screen, options, code)
+    except UserError as unreadable:  # as after a stop while the disk is full
+        if code != STOPPED:
+            raise
+        put(screen, [Text(), *paragraph(f"Stopped. {unreadable}", screen.width, indent=0)])
     return code
 
 

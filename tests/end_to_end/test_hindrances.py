@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import sqlite3
 import time
 from pathlib import Path
@@ -52,6 +54,26 @@ def test_what_passes_is_waited_out(
     assert went_on and {"locked": "the record was locked", "full": "the disk was full"}[what] in went_on[0]
     assert_whole(state)
     assert [row.try_number for row in attempts(state)] == [1] * len(attempts(state))
+    assert numbers(state) == numbers(undisturbed.state)
+    assert verdicts(state, undisturbed.plan) == verdicts(undisturbed.state, undisturbed.plan)
+
+
+def test_a_stop_does_not_wait_for_the_record(
+    tmp_path: Path, kernel_library: Path, undisturbed: Finished
+) -> None:
+    """SIGTERM while the disk is full ends the run with 130; with room the same command goes on."""
+    state = new_state(tmp_path, kernel_library)
+    with run_of(state, undisturbed.plan) as run:
+        run.start()
+        run.until(_training)
+        resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (4096, -1))
+        paused = "paused until the record can be written again"
+        run.until(lambda reader: paused in run.output.read_text() or None)
+        os.kill(run.pid, signal.SIGTERM)
+        assert run.wait() == 130, run.told()
+        assert "stopped while the record could not be written" in run.output.read_text()
+        run.to_the_end()
+    assert_whole(state)
     assert numbers(state) == numbers(undisturbed.state)
     assert verdicts(state, undisturbed.plan) == verdicts(undisturbed.state, undisturbed.plan)
 
