@@ -145,7 +145,7 @@ class _Walker:
             raise _Failed(self._nothing_fits(memory_mib, reason))
 
     def _nothing_fits(self, memory_mib: int | None, reason: str) -> str:
-        limit = "the plan's limits.memory_mib" if self.search.memory_mib else "what was free on the machine"
+        limit = "the plan's limits.memory_mib" if self.search.memory_mib else "what was free as it began"
         within = "" if memory_mib is None else f" within {memory_mib} MiB ({limit}, less a margin)"
         return f"nothing fits{within}: with a micro-batch of one example, {reason}"
 

@@ -103,7 +103,8 @@ def measured(path: Path, plan: Plan, facts: Facts, rows: Sequence[Attempt], atte
 def _decisions(plan: Plan, facts: Facts, known: Record, rows: Sequence[Attempt]) -> list[tuple[float, float]]:
     """How long the plan's last decisions take, each after the row of the attempt before it: wall, CPU."""
     every = [known.all_tries(row.spec.id)[0] for row in rows]
-    record = Record(every[:-DECISIONS])
+    earlier = {row.spec.id: [row] for row in every[:-DECISIONS]}
+    record = Record((), lambda identity: earlier.get(identity, []), outlines=True)  # as the daemon's
     next_step(plan, facts, record, 0.0)
     found = []
     for row in every[-DECISIONS:-1]:
