@@ -33,15 +33,15 @@ A_SEARCH = 1 + 1 + 30 + 3 * 11
 
 _ATTEMPT = re.compile(r"^\[", re.MULTILINE)  # a line of the run's output
 
-MOST_KIB_AN_ATTEMPT = 6.0
-"""What the rows and curves of a plan that is being decided take; a leak of a job or a log would be more."""
+MOST_KIB_AN_ATTEMPT = 1.5
+"""What the outlines of searches that have ended take; a row that stays is 4 KiB, a job or a log more."""
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_memory_grows_by_the_rows_alone(tmp_path: Path) -> None:
-    """Between a tenth of the plan and its end the daemon grows by a few KiB an attempt, and evenly: not
-    faster in the second half than in the first."""
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    """Between a tenth of the plan and its end the daemon grows by less than the rows, and evenly: not faster
+    in the second half than in the first."""
     rates = ", ".join(f"{1e-5 * (1 + n / 100):.7f}" for n in range(ATTEMPTS // A_SEARCH // 2))
     variants = ", ".join(f"{{name: v{n}, alpha: {n / 10 - 2:.1f}, layer_start: 1}}" for n in range(30))
     plan, state = tmp_path / "plan.yaml", tmp_path / "state"
