@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, cast
 
 from fsearch.search.rows import Attempt, DataFact, Half, ModelFact
 from fsearch.store import tables
-from fsearch.store.mapping import DATA, MODEL, attempt_of, data_fact_of, model_fact_of
+from fsearch.store.mapping import DATA, MODEL, TOLD, attempt_of, data_fact_of, model_fact_of
 from fsearch.store.records import DaemonRecord, Evaluation, Event, ExampleScores, PlanRecord, Sample
 from fsearch.store.scores import unpack
 
@@ -100,6 +100,10 @@ class Queries(ABC):
     def models(self) -> dict[str, ModelFact]:
         """What is known about checkpoints, by key."""
         return {fact.key: fact for fact in self._facts(MODEL, model_fact_of)}
+
+    def told(self) -> set[str]:
+        """What people were told, by the keys that it was noted under."""
+        return set(self._facts(TOLD, lambda row: str(row["key"])))
 
     def _facts(self, kind: str, fact_of: Callable[[RowMapping], T]) -> list[T]:
         table = tables.fact
