@@ -57,8 +57,8 @@ def _command(value: Any) -> Any:
     if isinstance(value, list):
         if not value or not all(isinstance(word, str) and "\0" not in word for word in value) or not value[0]:
             raise ValueError(
-                "a command is a program and its arguments, such as `notify: ./tell.sh` or "
-                "`notify: [sh, -c, 'cat >> told.jsonl']`"
+                "a command is a program and its arguments, each of them text (a number in quotes), such as "
+                "`notify: ./tell.sh` or `notify: [sh, -c, 'cat >> told.jsonl']`"
             )
         return tuple(value)
     return value

@@ -21,6 +21,9 @@ from fsearch.store.scores import unpack
 
 T = TypeVar("T")
 
+TRAINED = ("screen", "confirm")
+"""The roles of attempts that are trained to be compared."""
+
 
 def one_of(column: ColumnElement[Any], values: Sequence[str]) -> ColumnElement[bool]:
     """`column IN values` with one bound parameter, so that no number of values is too many."""
@@ -68,6 +71,12 @@ class Queries(ABC):
         if wanted:
             query = query.where(table.c.id.in_(select(table.c.id).where(or_(*wanted))))
         return self._attempts(query)
+
+    def newest_of_task(self, task: str, limit: int) -> list[Attempt]:
+        """The newest trained rows of a task that have a result, at most `limit`, newest first."""
+        table = tables.attempt
+        wanted = (table.c.task == task) & table.c.role.in_(TRAINED) & (table.c.outcome == "completed")
+        return self._attempts(select(table).where(wanted).order_by(table.c.sequence.desc()).limit(limit))
 
     def last_fingerprints(self) -> dict[str, Any]:
         """What the newest attempt ran under, part by part; empty where none has."""

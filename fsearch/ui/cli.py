@@ -67,8 +67,9 @@ def parser() -> argparse.ArgumentParser:
     _state_option(status)
 
     check = verbs.add_parser("check", help="is the plan valid, and what would it do?")
-    check.add_argument("plan", metavar="PLAN", help="a plan file")
+    check.add_argument("plan", nargs="?", metavar="PLAN", help="a plan file")
     check.add_argument("--data", action="store_true", help="prepare the data of every search, and show them")
+    check.add_argument("--schema", action="store_true", help="print the JSON Schema of a plan, for editors")
     _state_option(check)
 
     report = verbs.add_parser("report", help="what was found, and what may be claimed")
