@@ -101,7 +101,7 @@ class Daemon:
                 self.notifier.stopped("by a signal" if code == 130 else "what it downloads was not to be had")
             return code
         except Exception as error:
-            self.notifier.stopped(str(error))
+            self.notifier.stopped("by a signal" if self.stop.count else str(error))
             raise
         finally:
             for failure in self.notifier.close(self.known, self.stop):

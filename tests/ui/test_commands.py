@@ -26,6 +26,7 @@ SURFACE = {
     "replay": ["--help", "--json", "--plan", "--prune-below", "-h", "records"],
     "data": ["--help", "-h", "subject"],
     "bench": ["--help", "-h", "subject"],
+    "doctor": ["--help", "--json", "--state", "-h"],
 }
 
 
