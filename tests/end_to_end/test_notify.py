@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -23,6 +24,7 @@ from tests.end_to_end.warm import Warm
 from tests.hub import Hub, tables
 from tests.mounted_disk import mounted_disk
 from tests.tables import arc
+from tests.ui.commands import ROOT
 
 KEEPS = """\
 import sys
@@ -98,6 +100,9 @@ def test_what_is_told_of_a_plan(tmp_path: Path, started: Start) -> None:
     for one in (survivor, finished):
         assert (one["schema"], one["plan"], one["plan_id"]) == (1, "stub", plan.id)
         assert one["text"].startswith("stub") and one["state"] == str(run.state)
+    page = (ROOT / "docs" / "operations.md").read_text()
+    (shown,) = re.findall(r'^{"schema": 1, "event".*$', page, re.MULTILINE)
+    assert list(json.loads(shown)) == list(survivor)
     run.start()
     assert run.wait() == 0
     assert len(told(tmp_path)) == 2 and notify_events(run) == []

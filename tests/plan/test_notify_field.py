@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,12 @@ def test_it_is_in_no_id() -> None:
     with_it, without = parse(f"{PLAN}notify: ./tell.sh\n", schemas()), parse(PLAN, schemas())
     assert with_it.id == without.id
     assert [search_key(one) for one in expand(with_it)] == [search_key(one) for one in expand(without)]
+
+
+def test_the_examples_of_the_docs() -> None:
+    """Each of them is a command."""
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    examples = re.findall(r"^notify: .*$", page, re.MULTILINE)
+    assert len(examples) == 5
+    for example in examples:
+        assert parse(f"{PLAN}{example}\n", schemas()).notify
