@@ -92,6 +92,8 @@ class Notifier:
 
     def row_ended(self, row: Attempt, known: Known) -> None:
         """An attempt has ended: it may have confirmed something, finished a plan, or missed the network."""
+        if not self._plans:
+            return
         self._rows_changed = True
         spec = row.spec
         tries = known.record.tries(spec.id, row.fingerprint)

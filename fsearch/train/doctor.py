@@ -32,7 +32,10 @@ _ERROR = re.compile(r"^.*\b(?:fatal )?error\b.*$", re.MULTILINE)
 
 
 def run(job: Job, channel: Channel) -> None:
-    """Find out about "cuda" (nvcc targets such as "sm_90", none without a GPU) and the kernel of "cache"."""
+    """Find out about "cuda" (nvcc targets such as "sm_90", none without a GPU) and the kernel of "cache".
+
+    A GPU that is "busy" is left alone: what is tried there takes memory that a run may want.
+    """
     channel.enter("build")
 
     def tell(name: str, level: str, found: str, todo: str = "") -> None:
@@ -52,7 +55,8 @@ def run(job: Job, channel: Channel) -> None:
     cuda = job["cuda"] if usable else []
     _toolchain(cuda, tell)
     channel.send("progress", doing="building the kernel")
-    _kernel(Path(job["cache"]), cuda, channel, tell)
+    devices = ["cpu", "cuda"] if cuda and not job["busy"] else ["cpu"]
+    _kernel(Path(job["cache"]), cuda, devices, channel, tell)
     channel.send("result", outcome="completed")
 
 
@@ -65,6 +69,9 @@ def _torch(job: Job, tell: Tell) -> bool:
     if not job["cuda"]:
         tell("torch", "ok", found)
         return False
+    if job["busy"]:
+        tell("torch", "ok", f"{found}; the GPU was not tried, because a run uses it")
+        return True
     try:
         name = torch.cuda.get_device_name(0)
     except Exception as error:  # whatever CUDA finds wrong
@@ -99,8 +106,8 @@ def _found_and_todo(reason: str) -> tuple[str, str]:
     return found, todo
 
 
-def _kernel(cache: Path, cuda: list[str], channel: Channel, tell: Tell) -> None:
-    """ninja, the build, and whether the kernel computes what it should."""
+def _kernel(cache: Path, cuda: list[str], devices: list[str], channel: Channel, tell: Tell) -> None:
+    """ninja, the build, and whether the kernel computes on `devices` what it should."""
     import torch
 
     from fsearch import kernels
@@ -128,7 +135,6 @@ def _kernel(cache: Path, cuda: list[str], channel: Channel, tell: Tell) -> None:
         return
     how = "found built" if there else f"built in {time.monotonic() - began_s:.0f} s"
     channel.send("progress", doing="testing the kernel")
-    devices = ["cpu", "cuda"] if cuda else ["cpu"]
     worst, wrong = 0.0, []
     for device in devices:
         for what, off in _errors(torch.device(device)).items():

@@ -133,8 +133,8 @@ def examined(state: Path, screen: Console, *, quiet: bool) -> Iterator[Finding]:
             yield from _in_order([gpu], say)
         finally:
             gpu.child.kill()
-        cuda = (gpu.child.ending.result or {}).get("cuda", [])
-        looks = _looks(state, Path(place), cuda)
+        known = gpu.child.ending.result or {}
+        looks = _looks(state, Path(place), known.get("cuda", []), known.get("busy", False))
         try:
             yield from _in_order(looks, say)
         finally:
@@ -143,8 +143,9 @@ def examined(state: Path, screen: Console, *, quiet: bool) -> Iterator[Finding]:
                     look.child.kill()
 
 
-def _looks(state: Path, place: Path, cuda: list[str]) -> list[Look]:
-    kernel = {"kind": "doctor", "cache": str(state / "cache" / "kernel"), "cuda": cuda}
+def _looks(state: Path, place: Path, cuda: list[str], busy: bool) -> list[Look]:
+    cache = str(state / "cache" / "kernel")
+    kernel = {"kind": "doctor", "cache": cache, "cuda": cuda, "busy": busy}
     names = ("torch", "C++ compiler", "CUDA toolkit", "ninja", "kernel")
     log = place / "kernel.log"
     return [

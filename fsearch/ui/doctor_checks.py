@@ -50,7 +50,10 @@ _PASSING = ("tmpfs", "ramfs")
 
 
 def gpu(state: Path, tell: Tell) -> dict[str, Any]:
-    """The GPUs and their driver. Gives what the kernel is to be built for, as `cuda`."""
+    """The GPUs and their driver.
+
+    Gives what the kernel is built for (`cuda`), and whether a run uses that GPU (`busy`).
+    """
     try:
         found = nvml.gpus()
     except nvml.NvmlError as error:
@@ -60,7 +63,7 @@ def gpu(state: Path, tell: Tell) -> dict[str, Any]:
         else:
             tell("GPU", "fail", "not known, because the driver fails", "")
             tell("driver", "fail", f"NVML says: {error}", "restart the machine; nvidia-smi has to work")
-        return {"cuda": []}
+        return {"cuda": [], "busy": False}
     try:
         version = nvml.driver()
     except nvml.NvmlError as error:
@@ -68,7 +71,7 @@ def gpu(state: Path, tell: Tell) -> dict[str, Any]:
     device = devices.find("auto")
     _tell_gpu(found, device, tell)
     tell("driver", "ok", version, "")
-    return {"cuda": list(device.cuda)}
+    return {"cuda": list(device.cuda), "busy": device.lock in _held()}
 
 
 def _tell_gpu(found: list[nvml.Gpu], device: devices.Device, tell: Tell) -> None:
@@ -161,7 +164,7 @@ def locks(state: Path, tell: Tell) -> None:
         tell("locks", "fail", f"{folder} may not be written by this user", todo)
         return
     try:
-        held = lock.held(Path("/proc/locks").read_text())
+        held = _held()
     except OSError as error:
         tell("locks", "ok", f"who holds a device is not known ({error})", "")
         return
@@ -170,6 +173,10 @@ def locks(state: Path, tell: Tell) -> None:
         return
     who = "; ".join(f"{device} is in use by {holder}" for device, holder in held.items())
     tell("locks", "warn", who, "a second run on that device ends with 75: wait for it, or end it")
+
+
+def _held() -> dict[str, str]:
+    return lock.held(Path("/proc/locks").read_text())
 
 
 def record(state: Path, tell: Tell) -> None:

@@ -61,7 +61,7 @@ def here(look: str, state: Path) -> Finding:
 
 def kernel(state: Path, tmp_path: Path) -> dict[str, Finding]:
     """What is found of torch, the compilers and the kernel."""
-    job = {"kind": "doctor", "cache": str(state / "cache" / "kernel"), "cuda": []}
+    job = {"kind": "doctor", "cache": str(state / "cache" / "kernel"), "cuda": [], "busy": False}
     return seen([sys.executable, "-m", "fsearch.train.doctor"], job, tmp_path, tuple(KERNEL))
 
 
