@@ -151,12 +151,17 @@ class Child:
 
 def spawn(module: str, job: dict[str, Any], log_path: Path) -> Child:
     """Start a program (see `programs`) on a job, tied to our life; what it prints is logged."""
+    return start(command(module), job, log_path)
+
+
+def start(program: list[str], job: dict[str, Any], log_path: Path) -> Child:
+    """The same with a program of whatever kind that takes such arguments and ties itself to its parent."""
     read_end, write_end = os.pipe()
     log = Log(log_path)
     arguments = ["--messages-fd", str(write_end), "--parent", str(os.getpid())]
     faults.point("before a program is started")
     process = subprocess.Popen(
-        [*command(module), *arguments],
+        [*program, *arguments],
         stdin=subprocess.PIPE,
         stdout=log.writer,
         stderr=log.writer,

@@ -7,6 +7,7 @@ as long as it takes, a lock for `LOCK_LIMIT_S`.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.stop import StopSignals
@@ -24,6 +25,7 @@ class Hindrance:
         self._stop = stop
         self._since_s: float | None = None
         self._what = ""
+        self.meanwhile: Callable[[str, str, float], None] = lambda kind, why, waited_s: None
 
     def __call__(self, error: StoreError) -> bool:
         """Wait a little; whether to write again. False once a stop was asked for, or the limit is over."""
@@ -34,6 +36,8 @@ class Hindrance:
             self._listener.event("warning", f"paused until the record can be written again: {error}")
         if self._stop.count or (isinstance(error, StoreLocked) and now_s - self._since_s > LOCK_LIMIT_S):
             return False
+        kind = "record" if isinstance(error, StoreLocked) else "disk"
+        self.meanwhile(kind, str(error), now_s - self._since_s)
         time.sleep(PAUSE_S)
         return True
 

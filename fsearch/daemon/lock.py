@@ -28,7 +28,7 @@ class DeviceLock:
         Raises:
             LockHeld: another process has it.
         """
-        folder = Path(os.environ.get("FSEARCH_LOCK_DIR") or "/tmp")
+        folder = folder_of_locks()
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"fsearch-{device}.lock"
         self._fd = _open_shared(self.path)
@@ -47,6 +47,28 @@ class DeviceLock:
     def release(self) -> None:
         faults.point("before the device is given back")
         os.close(self._fd)
+
+
+def folder_of_locks() -> Path:
+    """Where the locks of this machine lie."""
+    return Path(os.environ.get("FSEARCH_LOCK_DIR") or "/tmp")
+
+
+def held(locks: str) -> dict[str, str]:
+    """Which devices are in use, and by whom. `locks` is the text of /proc/locks: no lock is touched.
+
+    Raises OSError where the folder of the locks cannot be read.
+    """
+    inodes = {line.split()[-3].rpartition(":")[2] for line in locks.splitlines() if " FLOCK " in line}
+    found = {}
+    for path in sorted(folder_of_locks().glob("fsearch-*.lock")):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if str(os.fstat(fd).st_ino) in inodes:
+                found[path.stem.removeprefix("fsearch-")] = _holder(fd)
+        finally:
+            os.close(fd)
+    return found
 
 
 def _open_shared(path: Path) -> int:

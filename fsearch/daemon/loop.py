@@ -15,6 +15,7 @@ import selectors
 import signal
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from fsearch.daemon.backups import Backups
@@ -28,6 +29,7 @@ from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job
 from fsearch.daemon.known import Known
 from fsearch.daemon.ledger import Ledger, name_of
 from fsearch.daemon.listener import Listener
+from fsearch.daemon.notify import Notifier
 from fsearch.daemon.stop import StopSignals
 from fsearch.daemon.telemetry import Telemetry
 from fsearch.daemon.zygote import Zygote, ZygoteDied
@@ -37,7 +39,7 @@ from fsearch.search.board import Note, Run, Wait
 from fsearch.search.next_step import Done, next_step, standing_of
 from fsearch.search.outcomes import Open
 from fsearch.search.rows import AHEAD, Attempt
-from fsearch.store import Store
+from fsearch.store import Store, StoreError
 from fsearch.system.disk import shortage
 from fsearch.system.process import lives
 
@@ -75,6 +77,8 @@ class Daemon:
         self.stop = stop
         self.backups = backups
         store.hindered = self.hindrance = Hindrance(listener, stop)
+        self.notifier = Notifier(plans, store, state)
+        self.hindrance.meanwhile = self.notifier.stands
         self.known = Known(store, plans, environment(device.model, threads), daemon_id)
         self.ledger = Ledger(store, self.known, plans, state, listener, daemon_id)
         self.card = Card(device.uuid, self.ledger.event) if device.uuid else None
@@ -91,6 +95,20 @@ class Daemon:
 
         0, or 75 if something was given up because `limits.wait_network` was over, or 130 if it was stopped.
         """
+        try:
+            code = self._to_the_end()
+            if code:
+                self.notifier.stopped("by a signal" if code == 130 else "what it downloads was not to be had")
+            return code
+        except Exception as error:
+            self.notifier.stopped("by a signal" if self.stop.count else str(error))
+            raise
+        finally:
+            for failure in self.notifier.close(self.known, self.stop):
+                with suppress(StoreError):
+                    self.ledger.event("warning", failure)
+
+    def _to_the_end(self) -> int:
         self._back_up()  # while torch is loaded
         self.ledger.end_what_the_last_daemon_left()
         remove_stale_checkpoints(self.state, self.known.record, self.known.facts.environment)
@@ -110,6 +128,8 @@ class Daemon:
                 self._start_preparations()
                 if self._start_the_next_attempt() == "finished":
                     return 75 if self._gave_a_download_up() else 0
+            for failure in self.notifier.tend(self.known):
+                self.ledger.event("warning", failure)
             self._beat()
             self._sleep()
 
@@ -147,12 +167,13 @@ class Daemon:
             if self.telemetry:
                 self.telemetry.end()
             row = self.ledger.finish(child)
+            self.notifier.row_ended(row, self.known)
             if row.spec.role == "build":
                 self._use_kernel(row)
         for downloads, child in list(self.preparations.items()):
             if child.ended:
                 del self.preparations[downloads]
-                self.ledger.finish(child)
+                self.notifier.row_ended(self.ledger.finish(child), self.known)
 
     def _end_what_hangs(self) -> None:
         for child in self._children():
@@ -223,6 +244,9 @@ class Daemon:
             self.ledger.event("warning", short)
         elif self._short_of_room and not short:
             self.ledger.event("info", f"there is room again on the disk of {self.state}")
+            self.notifier.waits_no_more("room")
+        if short:
+            self.notifier.waits("room", "disk", short)
         self._short_of_room = short
 
     def _held_by_the_last(self, run: Run) -> str | None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fsearch.search.outcomes import NETWORK, network_streak
-from fsearch.search.rows import Attempt
+from fsearch.search.rows import Attempt, AttemptSpec
+
+
+def wanted(spec: AttemptSpec) -> str:
+    """What a preparation or an inspection would have read."""
+    return str(spec.model["checkpoint"]) if spec.role == "inspect" else f"the data of {spec.search}"
 
 
 def network_news(before: Sequence[Attempt], row: Attempt) -> str:
     """The sentence for a try that has ended, `before` being those of its attempt before it; "" for none."""
     spec = row.spec
-    what = spec.model["checkpoint"] if spec.role == "inspect" else f"the data of {spec.search}"
+    what = wanted(spec)
     missed = bool(network_streak(before, row.daemon))
     if row.outcome == NETWORK and not missed:
         return f"waiting for {what}, trying again at longer and longer intervals: {row.reason}"

@@ -64,6 +64,16 @@ def gpus() -> list[Gpu]:
         ]
 
 
+def driver() -> str:
+    """The driver's version and the newest CUDA that it runs, for people.
+
+    Raises NvmlError.
+    """
+    with _nvml() as nvml:
+        cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
+        return f"{nvml.nvmlSystemGetDriverVersion()}, runs CUDA up to {cuda // 1000}.{cuda % 1000 // 10}"
+
+
 def read(uuid: str) -> Reading:
     """Look at a GPU now.
 

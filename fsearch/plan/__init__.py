@@ -1,6 +1,7 @@
 """The plan: its YAML, its fields, its variants and their canonical forms. Imports nothing of ours."""
 
 from fsearch.plan.expand import Search, expand
+from fsearch.plan.json_schema import json_schema
 from fsearch.plan.parse import HUB, Entry, Plan, parse
 from fsearch.plan.schema import Claim, Largest, Limits, Screen, Stage
 from fsearch.plan.variant import BASELINE, BASELINE_FORM, Variant, canonical, noop_reason, sort_out
@@ -23,6 +24,7 @@ __all__ = [
     "Variant",
     "canonical",
     "expand",
+    "json_schema",
     "noop_reason",
     "parse",
     "sort_out",

@@ -60,7 +60,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
-    """A valid plan. `id` is a hash of its meaning: comments and layout do not change it."""
+    """A valid plan. `id` is a hash of its meaning: comments, layout and `notify` do not change it."""
 
     id: str
     name: str
@@ -69,9 +69,15 @@ class Plan:
     checkpoint: str | None  # what the model is read from: an absolute path or an hf:// address
     claim: Claim
     limits: Limits
+    notify: tuple[str, ...] | None  # a program and its arguments
     entries: tuple[Entry, ...]
     source: Source
     text: str
+
+    @property
+    def folder(self) -> str:
+        """Where the plan's file lies, and what its paths are relative to."""
+        return os.path.dirname(os.path.abspath(self.source.file))
 
     @property
     def tops_up(self) -> bool:
@@ -115,6 +121,7 @@ def parse(text: str, task_schemas: Mapping[str, type[BaseModel]], file: str = "p
         checkpoint=checkpoint,
         claim=fields.claim,
         limits=fields.limits,
+        notify=fields.notify,
         entries=tuple(entries),
         source=source,
         text=text,
@@ -259,7 +266,7 @@ def _resolved(checkpoint: str | None, file: str) -> str | None:
 
 def _plan_id(fields: PlanFields, checkpoint: str | None, entries: list[Entry]) -> str:
     meaning: dict[str, Any] = {
-        "plan": fields.model_dump(mode="json"),
+        "plan": fields.model_dump(mode="json", exclude={"notify"}),
         "entries": [entry.arguments for entry in entries],
     }
     meaning["plan"]["model"]["checkpoint"] = checkpoint  # one relative path in two folders is two files

@@ -7,6 +7,7 @@ reference. How a text becomes these objects is `fsearch.plan.parse`; how a plan 
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -44,6 +45,23 @@ def _wait(value: Any) -> Any:
     if value == "forever" or (isinstance(value, int | float) and not isinstance(value, bool) and value >= 0):
         return value
     raise ValueError(f"{value!r} is not a time to wait; write seconds, or `forever`")
+
+
+def _command(value: Any) -> Any:
+    """A command as its words; a shell is never asked."""
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"{value!r} cannot be split into words ({str(error).lower()})") from None
+    if isinstance(value, list):
+        if not value or not all(isinstance(word, str) and "\0" not in word for word in value) or not value[0]:
+            raise ValueError(
+                "a command is a program and its arguments, each of them text (a number in quotes), such as "
+                "`notify: ./tell.sh` or `notify: [sh, -c, 'cat >> told.jsonl']`"
+            )
+        return tuple(value)
+    return value
 
 
 def _seeds(value: Any) -> Any:
@@ -300,6 +318,8 @@ class PlanFields(Strict):
     """When to give up."""
     evaluate: Evaluate = Evaluate()
     """Curves."""
+    notify: Annotated[tuple[str, ...] | None, BeforeValidator(_command)] = None
+    """Command that gets a line of JSON when something happens that a person waits for; null for none."""
     variants: Variants
     """Names and mappings; the baseline no_fs is always trained."""
     tasks: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_tupled), Field(min_length=1)]

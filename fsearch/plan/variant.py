@@ -121,6 +121,9 @@ _SUFFIXES: dict[str, dict[str, Any]] = {
     "sched_cos": {"schedule": "cosine"},
     "trainable": {"alpha_lr": 5e-4},
 }
+NAME_PATTERN = rf"^(scalar|head|inputgate)_l[0-9]{{1,4}}(_(a[0-9]{{1,3}}|{'|'.join(_SUFFIXES)}))*$"
+"""Every name that `parse_name` takes, and those that say two things of one field; for editors."""
+
 GRAMMAR = (
     "<scalar|head|inputgate>_l<first seeded layer>, then any of _a<k> (alpha MINUS k), "
     + ", ".join(f"_{suffix}" for suffix in _SUFFIXES)

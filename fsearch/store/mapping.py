@@ -13,7 +13,12 @@ from sqlalchemy import RowMapping
 
 from fsearch.search.rows import Attempt, AttemptSpec, DataFact, ModelFact
 
-DATA, MODEL = "data", "model"  # the kinds of facts: a `DataFact`, a `ModelFact`
+DATA, MODEL, TOLD = (
+    "data",
+    "model",
+    "told",
+)
+"""The kinds of facts: a `DataFact`, a `ModelFact`, what people were told."""
 
 _SPEC = tuple(field.name for field in fields(AttemptSpec))
 _OWN = tuple(field.name for field in fields(Attempt) if field.name not in ("spec", "try_number", "daemon"))

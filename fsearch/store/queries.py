@@ -15,11 +15,14 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, cast
 
 from fsearch.search.rows import Attempt, DataFact, Half, ModelFact
 from fsearch.store import tables
-from fsearch.store.mapping import DATA, MODEL, attempt_of, data_fact_of, model_fact_of
+from fsearch.store.mapping import DATA, MODEL, TOLD, attempt_of, data_fact_of, model_fact_of
 from fsearch.store.records import DaemonRecord, Evaluation, Event, ExampleScores, PlanRecord, Sample
 from fsearch.store.scores import unpack
 
 T = TypeVar("T")
+
+TRAINED = ("screen", "confirm")
+"""The roles of attempts that are trained to be compared."""
 
 
 def one_of(column: ColumnElement[Any], values: Sequence[str]) -> ColumnElement[bool]:
@@ -69,6 +72,12 @@ class Queries(ABC):
             query = query.where(table.c.id.in_(select(table.c.id).where(or_(*wanted))))
         return self._attempts(query)
 
+    def newest_of_task(self, task: str, limit: int) -> list[Attempt]:
+        """The newest trained rows of a task that have a result, at most `limit`, newest first."""
+        table = tables.attempt
+        wanted = (table.c.task == task) & table.c.role.in_(TRAINED) & (table.c.outcome == "completed")
+        return self._attempts(select(table).where(wanted).order_by(table.c.sequence.desc()).limit(limit))
+
     def last_fingerprints(self) -> dict[str, Any]:
         """What the newest attempt ran under, part by part; empty where none has."""
         table = tables.attempt
@@ -100,6 +109,10 @@ class Queries(ABC):
     def models(self) -> dict[str, ModelFact]:
         """What is known about checkpoints, by key."""
         return {fact.key: fact for fact in self._facts(MODEL, model_fact_of)}
+
+    def told(self) -> set[str]:
+        """What people were told, by the keys that it was noted under."""
+        return set(self._facts(TOLD, lambda row: str(row["key"])))
 
     def _facts(self, kind: str, fact_of: Callable[[RowMapping], T]) -> list[T]:
         table = tables.fact

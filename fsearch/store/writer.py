@@ -44,7 +44,7 @@ from fsearch.store.create import create_folder, create_record
 from fsearch.store.engine import close, connect
 from fsearch.store.errors import StoreConflict, StoreError, StoreFull, StoreLocked, speaking
 from fsearch.store.lock import lock_folder
-from fsearch.store.mapping import MODEL, attempt_of, fact_row
+from fsearch.store.mapping import MODEL, TOLD, attempt_of, fact_row
 from fsearch.store.place import check_record, refuse_network_file_system, refuse_read_only
 from fsearch.store.queries import Queries, attempt_with
 from fsearch.store.records import Evaluation, Level, Result, Sample
@@ -195,6 +195,13 @@ class Store(Queries):
         table = tables.fact
         with self._writing() as connection:
             connection.execute(delete(table).where(table.c.kind == MODEL, table.c.key == key))
+
+    @patient
+    def add_told(self, key: str) -> None:
+        """Note that people were told something; `key` says what."""
+        with self._writing() as connection:
+            row = {"kind": TOLD, "key": key, "payload": {}, "updated": now()}
+            insert_new(connection, tables.fact, [row])
 
     @patient
     def begin(

@@ -24,6 +24,11 @@ def without_secrets(text: str) -> str:
     return _USER_IN_ADDRESS.sub("[user and password]", _TOKEN.sub("[token]", text))
 
 
+def environment_without_secrets() -> dict[str, str]:
+    """The environment for a program that is not ours."""
+    return {name: value for name, value in os.environ.items() if name not in _VARIABLES}
+
+
 def _known_tokens() -> list[str]:
     found = [os.environ.get(name, "") for name in _VARIABLES]
     home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()

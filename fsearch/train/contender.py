@@ -24,6 +24,10 @@ from fsearch.kernels import wkv7_fs
 INPUTS = ("r", "w", "k", "v", "a", "b", "s0")
 RESULTS = ("y", "cap", *(f"d{name}" for name in INPUTS))
 
+WRONG_ABOVE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+"""Relative errors far above what rounding makes of a right result (1e-7 and 3e-3), far below what a mistake
+makes of it."""
+
 _LOWEST_LOG_DECAY = -math.exp(-0.5)
 
 
@@ -75,6 +79,11 @@ def part_of(name: str, x: Tensor, samples: int, heads: int) -> Tensor:
     """First samples and heads of a tensor, called by its name: states are [B,H,N,N], others [B,T,H,N]."""
     is_state = name in ("s0", "ds0", "cap", "dcap")
     return x[:samples, :heads] if is_state else x[:samples, :, :heads]
+
+
+def relative_error(x: Tensor, expected: Tensor) -> float:
+    """||x - expected|| / ||expected||."""
+    return float((x.double() - expected).norm() / expected.norm())
 
 
 def random_case(shape: Shape, device: torch.device, dtype: torch.dtype) -> Case:

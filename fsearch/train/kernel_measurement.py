@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from fsearch import kernels
 from fsearch.kernels import build
@@ -59,9 +58,6 @@ _SHORTEST_TURN_S = 0.005
 _CHECKED_TOKEN_HEADS = 20_000
 
 _VERSION = re.compile(r"^.*\b\d+\.\d+\.\d+.*$", re.MULTILINE)  # what a compiler is, of all that it says
-
-# Far above what rounding makes of a right result (1e-7 and 3e-3), far below what a mistake makes of it.
-_WRONG_ABOVE = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
 
 @dataclass(frozen=True)
@@ -144,7 +140,7 @@ class Measurement:
             if name not in ready:
                 continue
             one = ready[name]
-            limit = _WRONG_ABOVE[self._dtype]
+            limit = contender.WRONG_ABOVE[self._dtype]
             row["errors"] = one.errors
             row["wrong"] = [of for of, error in one.errors.items() if not error <= limit]
             row["checkpoint_bytes"] = one.checkpoint_bytes
@@ -200,7 +196,7 @@ class Measurement:
                 work = self._contenders[name](case)
                 results = work.results()
                 errors = {
-                    of: _relative_error(part_of(of, x, samples, heads), expected[of])
+                    of: contender.relative_error(part_of(of, x, samples, heads), expected[of])
                     for of, x in results.items()
                 }
                 del results
@@ -249,11 +245,6 @@ class Measurement:
 
     def _say(self, doing: str) -> None:
         self._channel.send("progress", doing=doing, **self._place)
-
-
-def _relative_error(x: Tensor, expected: Tensor) -> float:
-    """||x - expected|| / ||expected||."""
-    return float((x.double() - expected).norm() / expected.norm())
 
 
 def _checkpoint_bytes(case: Case) -> int:

@@ -28,6 +28,7 @@ from fsearch.store.selection import record_of
 from fsearch.ui.bench_child import finish, put_now, report_file, report_of
 from fsearch.ui.bench_record import attempts_of, the_facts, the_plan, write
 from fsearch.ui.bench_table import seconds
+from fsearch.ui.cli import parser, verbs
 from fsearch.ui.errors import FAILED, OK, UserError
 from fsearch.ui.layout import console, put
 from fsearch.ui.state import folder, shown
@@ -35,6 +36,7 @@ from fsearch.ui.state import folder, shown
 SIZES = (10_000, 100_000)
 DECISIONS = 40
 REPEATS = 3
+HELP_TARGET_S = 0.5
 
 Row = dict[str, Any]
 
@@ -65,6 +67,7 @@ def answer(options: argparse.Namespace) -> int:
     rows = attempts_of(plan, facts)
     report["plan_attempts"] = len(rows)
     report["all_decisions_mean_s"] = (time.perf_counter() - began_s) / len(rows)
+    report["help_wall_s"] = {" ".join(verb) or "fsearch": _help(verb) for verb in verbs(parser())}
     report["rows"] = []
     for attempts in SIZES:
         with TemporaryDirectory(prefix="bench-", dir=state) as place:
@@ -125,6 +128,15 @@ def _frame(state: Path) -> dict[str, float]:
     return found
 
 
+def _help(verb: Sequence[str]) -> float:
+    """Seconds of the whole process, the median of REPEATS."""
+    command = [sys.executable, "-m", "fsearch", *verb, "--help"]
+    took_s = (
+        _timed(lambda: subprocess.run(command, capture_output=True, check=True)) for _ in range(REPEATS)
+    )
+    return statistics.median(took_s)
+
+
 def _status(state: Path) -> tuple[float, float]:
     """Seconds on the wall and of the process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -157,8 +169,11 @@ def table(report: Row) -> list[Text]:
 def footnotes(report: Row) -> list[str]:
     """What was measured on what."""
     mean = seconds(report["all_decisions_mean_s"])
+    slowest_s, verb = max((wall_s, verb) for verb, wall_s in report["help_wall_s"].items())
     return [
         f"The plan in question has {report['plan_attempts']} attempts in twenty searches, the others have "
         f"100 each. Its last {DECISIONS - 1} decisions were timed, each with the row before it; over the "
-        f"whole plan one took {mean} on average. A status is the median of {REPEATS}, each in a new process."
+        f"whole plan one took {mean} on average. A status is the median of {REPEATS}, each in a new process.",
+        f"The help of {len(report['help_wall_s'])} verbs and subjects was printed; the slowest, that of "
+        f"{verb}, took {seconds(slowest_s)} (target {seconds(HELP_TARGET_S)}).",
     ]

@@ -1,11 +1,14 @@
 """`fsearch check PLAN`: is the plan valid, and what would it do? Touches nothing.
 
-With --data it also prepares the data of every search, into the cache that a run uses, and shows them.
+With --data it also prepares the data of every search, into the cache that a run uses, and shows them. With
+--schema it prints the JSON Schema of a plan, for editors.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,37 +21,58 @@ from fsearch.plan import Largest, Plan, Search, expand, sort_out
 from fsearch.search.futility import STOPPED_EQUALS, look_step
 from fsearch.search.noise import known_noise
 from fsearch.search.rows import Attempt, ModelFact
-from fsearch.search.specs import micro_batches
+from fsearch.search.specs import micro_batches, search_key
 from fsearch.search.statistics import operating_card
 from fsearch.ui import data_view
 from fsearch.ui.counts import at_most, trained_variants
 from fsearch.ui.errors import BUSY, FAILED, OK, UserError
+from fsearch.ui.estimate import estimate
 from fsearch.ui.inspection import inspected
 from fsearch.ui.layout import columns, console, paragraph, put
-from fsearch.ui.plans import PlanFile, is_address, lacks_checkpoint, read_available
+from fsearch.ui.plans import PlanFile, is_address, lacks_checkpoint, read_available, schema
 from fsearch.ui.preparation import known_pins, make_folders, prepare, wanted, watching
 from fsearch.ui.state import folder, looking
 from fsearch.ui.words import NOT_INSPECTED, card_warnings, margin, points
 from fsearch.ui.words import operating_card as card_words
 
+MOST_ROWS = 1000
+"""Of a task, that are read to know the noise and speed of a search of it."""
+
 
 def answer(options: argparse.Namespace) -> int:
     """Print what the plan would do. Raises UserError where it is wrong or its data are not here."""
+    if options.schema:
+        print(json.dumps(schema(), indent=1))
+        return OK
+    if options.plan is None:
+        raise UserError("fsearch check: a PLAN is missing. Try `fsearch check --help`.")
     file = read_available(options.plan)
     model = None if lacks_checkpoint(file.plan) else inspected(file.plan)
     screen = console()
     state = folder(options.state)
-    put(screen, lines(file, model, _recorded(state), screen.width))
+    recorded = _recorded(state, expanded(file.plan, model))
+    put(screen, lines(file, model, recorded, screen.width))
     return _show_data(file, state, screen) if options.data else OK
 
 
-def _recorded(state: Path) -> list[Attempt]:
-    """The rows of the record, for what they tell of the noise; none without one that can be read."""
-    if not record_path(state).exists():
-        return []
-    with suppress(UserError), looking(state) as reader:  # a plan is right or wrong whatever the record is
-        return reader.attempts()
-    return []
+def expanded(plan: Plan, model: ModelFact | None) -> tuple[Search, ...]:
+    """The plan's searches, as far as its checkpoint is known."""
+    return expand(plan, {} if model is None else {model.key: model})
+
+
+def _recorded(state: Path, searches: Sequence[Search]) -> list[Attempt]:
+    """The rows of the record that tell of the searches' noise and speed; none without one that can be read.
+
+    They are the searches' own and the newest of their tasks: a record may hold very many.
+    """
+    found: dict[tuple[str, int], Attempt] = {}
+    if record_path(state).exists():
+        with suppress(UserError), looking(state) as reader:  # a plan is right or wrong whatever the record is
+            rows = reader.attempts(search_keys=[search_key(search) for search in searches])
+            for task in dict.fromkeys(search.task for search in searches):
+                rows += reader.newest_of_task(task, MOST_ROWS)
+            found = {(row.spec.id, row.try_number): row for row in rows}
+    return sorted(found.values(), key=lambda row: row.sequence)
 
 
 def _show_data(file: PlanFile, state: Path, screen: Console) -> int:
@@ -75,7 +99,7 @@ def lines(file: PlanFile, model: ModelFact | None, recorded: Sequence[Attempt], 
     `model` is the plan's checkpoint, where it has one that is here; `recorded` are rows of earlier runs.
     """
     plan = file.plan
-    searches = expand(plan, {} if model is None else {model.key: model})
+    searches = expanded(plan, model)
     total = sum(sum(at_most(search)) for search in searches)
     source = f"{file.path}{' (packaged)' if file.packaged else ''}"
     many = "1 search" if len(searches) == 1 else f"{len(searches)} searches"
@@ -89,9 +113,20 @@ def lines(file: PlanFile, model: ModelFact | None, recorded: Sequence[Attempt], 
         f"at alpha {plan.claim.alpha:g}, corrected (Holm) over all confirmed variants of the plan.",
         width,
     )
+    result += paragraph(estimate(searches, recorded), width)
+    if plan.notify is not None:
+        result += _notify(plan, plan.notify[0], width)
     for search in searches:
         result += [Text(), *_search(plan, search, recorded, width)]
     return result
+
+
+def _notify(plan: Plan, program: str, width: int) -> list[Text]:
+    """Which program is told what happens; a warning where it is not there."""
+    there = shutil.which(str(Path(plan.folder) / program) if "/" in program else program)
+    if there is None:
+        return paragraph(f"notify: there is no program {program} that can be run", width, style="yellow")
+    return paragraph(f"notify: {there} is told what happens", width)
 
 
 def _model_words(checkpoint: str, model: ModelFact | None) -> str:

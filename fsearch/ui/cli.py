@@ -1,7 +1,7 @@
 """The command line: which verbs and options there are, and who answers them.
 
     fsearch run PLAN... | status | check PLAN | report [PLAN] | export [PLAN] | replay RECORDS
-    fsearch data fetch | bench SUBJECT
+    fsearch data fetch | bench SUBJECT | doctor
 
 A verb's module, and with it everything heavy, is imported when the verb is used: help stays quick.
 """
@@ -67,8 +67,9 @@ def parser() -> argparse.ArgumentParser:
     _state_option(status)
 
     check = verbs.add_parser("check", help="is the plan valid, and what would it do?")
-    check.add_argument("plan", metavar="PLAN", help="a plan file")
+    check.add_argument("plan", nargs="?", metavar="PLAN", help="a plan file")
     check.add_argument("--data", action="store_true", help="prepare the data of every search, and show them")
+    check.add_argument("--schema", action="store_true", help="print the JSON Schema of a plan, for editors")
     _state_option(check)
 
     report = verbs.add_parser("report", help="what was found, and what may be claimed")
@@ -118,7 +119,20 @@ def parser() -> argparse.ArgumentParser:
     daemon = subjects.add_parser("daemon", help="a record of 100,000 attempts: deciding, looking, copying")
     daemon.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
     _state_option(daemon)
+
+    doctor = verbs.add_parser("doctor", help="what works on this machine, what does not, what to do")
+    doctor.add_argument("--json", action="store_true", help="the findings, for scripts")
+    _state_option(doctor)
     return whole
+
+
+def verbs(one: argparse.ArgumentParser) -> list[tuple[str, ...]]:
+    """What has a help of its own below a parser, the parser itself as () first."""
+    found: list[tuple[str, ...]] = [()]
+    for action in one._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found += [(name, *rest) for name, below in action.choices.items() for rest in verbs(below)]
+    return found
 
 
 def _threads(text: str) -> int:

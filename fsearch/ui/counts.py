@@ -54,6 +54,17 @@ def at_most(search: Search) -> list[int]:
     return _stages(search, [len(trained_variants(search))] * len(search.stages))
 
 
+def at_least(search: Search) -> list[int]:
+    """Attempts of each stage if no variant is promoted; of a plan without a screen, if none is undecided.
+
+    Fewer only where variants turn out to be no-ops, are stopped by a look, or fail.
+    """
+    sizes = at_most(search)
+    if search.screen is not None:
+        return [sizes[0], *[1] * (len(sizes) - 2), 0]  # a second screen trains its baseline
+    return [search.stages[-1].first_seeds * (len(trained_variants(search)) + 1)]
+
+
 def count(board: Board, rows: Sequence[Row]) -> Count:
     """Where a search stands, from its board and its rows."""
     trained = [row for row in rows if row.trained and not row.superseded]

@@ -9,11 +9,12 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 import fsearch
-from fsearch.plan import HUB, Plan, PlanError, parse
+from fsearch.plan import HUB, Plan, PlanError, json_schema, parse
 from fsearch.store import PlanRecord
 from fsearch.tasks import create, schemas
 from fsearch.ui.errors import UserError
@@ -30,6 +31,11 @@ class PlanFile:
     plan: Plan
     path: Path
     packaged: bool
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a plan, with every task's arguments."""
+    return json_schema(_schemas())
 
 
 def packaged_folder() -> Path | None:

@@ -70,6 +70,9 @@ int nvmlInitWithFlags(unsigned flags) { (void)flags; return read_answers().init_
 int nvmlShutdown(void) { return kOk; }
 const char* nvmlErrorString(int error) { return error == kUnknown ? "Unknown Error" : "Some Error"; }
 
+int nvmlSystemGetDriverVersion(char* text, unsigned size) { snprintf(text, size, "570.86.15"); return kOk; }
+int nvmlSystemGetCudaDriverVersion_v2(int* version) { *version = 12080; return kOk; }
+
 int nvmlDeviceGetCount_v2(unsigned* count) {
   const Answers all = read_answers();
   *count = all.gpus;

@@ -20,12 +20,13 @@ from tests.ui.record import PLAN, the_plan
 SURFACE = {
     "run": ["--device", "--help", "--state", "--threads", "-h", "plans"],
     "status": ["--help", "--json", "--once", "--state", "-h"],
-    "check": ["--data", "--help", "--state", "-h", "plan"],
+    "check": ["--data", "--help", "--schema", "--state", "-h", "plan"],
     "report": ["--help", "--json", "--state", "-h", "plan"],
     "export": ["--csv", "--help", "--state", "--tries", "-h", "plan"],
     "replay": ["--help", "--json", "--plan", "--prune-below", "-h", "records"],
     "data": ["--help", "-h", "subject"],
     "bench": ["--help", "-h", "subject"],
+    "doctor": ["--help", "--json", "--state", "-h"],
 }
 
 
@@ -62,6 +63,7 @@ def test_version(tmp_path: Path) -> None:
         ([], "the following arguments are required: VERB"),
         (["fly"], "invalid choice: 'fly'"),
         (["run"], "the following arguments are required: PLAN"),
+        (["check"], "fsearch check: a PLAN is missing."),
         (["run", "demo.yaml", "--threads", "none"], "'none' is not a number of threads"),
         (["run", "demo.yaml", "--threads", "0"], "'0' is not a number of threads"),
         (["run", "demo.yaml", "--device", "tpu"], "'tpu' is not a device: say auto, cpu or cuda:0"),
