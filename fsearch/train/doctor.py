@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def run(job: Job, channel: Channel) -> None:
     channel.send("progress", doing="loading torch")
     set_environment()
     try:
-        pass
+        import_module("torch")
     except Exception as error:  # whatever a broken installation raises
         tell("torch", "fail", f"it does not load ({type(error).__name__}: {error})", "install torch anew")
         for name in ("C++ compiler", "CUDA toolkit", "ninja", "kernel"):

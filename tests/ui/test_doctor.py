@@ -217,6 +217,17 @@ def test_no_compiler(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert found[name].todo.startswith("install one")
 
 
+def test_a_torch_that_does_not_load(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import's own words; what needs torch is not looked at."""
+    broken = tmp_path / "site" / "torch"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise OSError('libtorch_cpu.so: file too short')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{ROOT}")
+    found = kernel(state, tmp_path)
+    assert found["torch"].level == "fail" and "libtorch_cpu.so: file too short" in found["torch"].found
+    assert {found[name].level for name in KERNEL[1:]} == {"warn"}
+
+
 @pytest.mark.parametrize("content", [b"", b"no library"])
 def test_a_kernel_that_does_not_load(content: bytes, kernel_library: Path, tmp_path: Path) -> None:
     """The others are found all the same."""
