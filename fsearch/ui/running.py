@@ -25,7 +25,7 @@ def now_lines(moment: Moment, view: PlanView, now: datetime, width: int) -> list
     """What happens at this moment, or why nothing does."""
     assert moment.daemon is not None
     if moment.life != "running":
-        return paragraph(_at_rest(moment, view, now), width, indent=0)
+        return _at_rest(moment, view, now, width)
     if all(row.spec.role == "prepare" for row in moment.running):
         lines = paragraph(moment.daemon.step, width, indent=0)
     else:
@@ -37,23 +37,26 @@ def now_lines(moment: Moment, view: PlanView, now: datetime, width: int) -> list
     ]
 
 
-def _at_rest(moment: Moment, view: PlanView, now: datetime) -> str:
+def _at_rest(moment: Moment, view: PlanView, now: datetime, width: int) -> list[Text]:
     """Since when nothing runs, what is left, and what to type."""
     daemon, count = moment.daemon, moment.count
     assert daemon is not None
-    where = "" if shown(moment.state) == "./state" else f" --state {shown(moment.state)}"
-    command = f"`fsearch run {shown(Path(moment.path))}{where}`"
     when = age(daemon.ended or daemon.beat_at, now)
+    given_up = list(dict.fromkeys(search.outage.what for search in view.searches if search.outage))
+    if view.finished and not given_up:
+        return paragraph(f"Finished {when} ago. `fsearch report` says what was found.", width, indent=0)
+    left = f"about {count.waiting} of {count.expected} attempts left"
     if view.finished:
-        given_up = [search.outage.what for search in view.searches if search.outage]
-        if given_up:
-            missing = ", ".join(dict.fromkeys(given_up))
-            return f"Ended {when} ago without {missing}; with a network, start {command} to go on."
-        return f"Finished {when} ago. `fsearch report` says what was found."
-    left = f"about {count.waiting} of {count.expected} attempts left; start {command} to go on."
-    if moment.life == "died":
-        return f"Nothing runs: killed, last sign of life {age(daemon.beat_at, now)} ago, {left}"
-    return f"Stopped {when} ago, {left}"
+        sentence = f"Ended {when} ago without {', '.join(given_up)}; once there is a network,"
+    elif moment.life == "died":
+        sentence = f"Nothing runs: killed, last sign of life {age(daemon.beat_at, now)} ago, {left};"
+    else:
+        sentence = f"Stopped {when} ago, {left};"
+    where = "" if shown(moment.state) == "./state" else f" --state {shown(moment.state)}"
+    command = f"fsearch run {shown(Path(moment.path))}{where}"
+    if len(whole := f"{sentence} start `{command}` to go on.") <= width:
+        return [Text(whole)]
+    return [*paragraph(f"{sentence} to go on, start:", width, indent=0), Text(f"  {command}", "bold")]
 
 
 def _attempt(moment: Moment, now: datetime, width: int) -> list[Text]:
@@ -61,7 +64,9 @@ def _attempt(moment: Moment, now: datetime, width: int) -> list[Text]:
     row = moment.running[-1]
     spec = row.spec
     name = {"build": "the kernel is being built", "inspect": "the model is being inspected"}.get(spec.role)
-    if name is None:
+    if spec.role == "probe":
+        name = f"{spec.search}  does batch {spec.batch} fit?"
+    elif name is None:
         name = "  ".join(part for part in (spec.search, spec.stage, spec.variant) if part)
         name += f"  seed {spec.seed}" if spec.role in ("screen", "confirm") else ""
         name += f"  try {row.try_number}" if row.try_number > 1 else ""

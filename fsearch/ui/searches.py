@@ -62,9 +62,9 @@ def _cut_down(briefs: list[Text], open_at: int, inner: list[Text], room: int) ->
     free = max(0, free - bool(before) - bool(after))
     num_after = min(len(after), max(free - free // 2, free - len(before)))
     num_before = min(len(before), free - num_after)
-    if hidden := len(before) - num_before:
+    if (hidden := len(before) - num_before) > 1:  # one takes no more room than saying so
         before = [_more(hidden, "searches before"), *before[hidden:]]
-    if hidden := len(after) - num_after:
+    if (hidden := len(after) - num_after) > 1:
         after = [*after[:num_after], _more(hidden, "searches after")]
     return [*before, briefs[open_at], *inner, *after]
 

@@ -47,7 +47,7 @@ def missing_networks(moment: Moment, now: datetime) -> list[str]:
         spec = row.attempt.spec
         what = spec.model["checkpoint"] if spec.role == "inspect" else f"the data of {row.search}"
         times = f"tried {len(missed)} time{'s' * (len(missed) > 1)}, last {age(missed[-1].ended_at, now)} ago"
-        found.append(f"waiting for {what}: {missed[-1].reason} ({times})")
+        found.append(f"no network for {what}, {times}: {missed[-1].reason}")
     return found
 
 

@@ -18,7 +18,7 @@ from fsearch.daemon import record_path
 from fsearch.daemon.training import Training
 from fsearch.plan import Plan, parse
 from fsearch.search.ahead import next_preparation
-from fsearch.search.board import Note, Record, Run
+from fsearch.search.board import Note, Record, Run, Wait
 from fsearch.search.ids import data_key
 from fsearch.search.next_step import next_step
 from fsearch.search.outcomes import CLASSES
@@ -79,7 +79,8 @@ def fill(
 ) -> None:
     """Take a plan on for `stop_after` steps of the protocol, or to its end.
 
-    `running` leaves the next attempt without an outcome and the daemon (this process) alive.
+    `running` leaves the next attempt without an outcome and the daemon (this process) alive; downloads find
+    no network.
     """
     facts = Facts(data={}, environment=environment, backend="", daemon=daemon)
     with Store.open(record_path(state)) as store:
@@ -137,6 +138,9 @@ class _Trainer:
 
     def leave_running(self, plan: Plan) -> None:
         step = self._next(plan)
+        if isinstance(step, Wait):
+            self.store.beat(self.facts.daemon, step.told(0.0))
+            return
         assert isinstance(step, Run)
         self._begin(step)
         spec = step.spec
@@ -147,9 +151,10 @@ class _Trainer:
     def _next(self, plan: Plan) -> Any:
         record = Record(self.store.attempts())
         if self.facts.backend:
-            preparation = next_preparation([plan], self.facts, record, 0.0, downloads=False)
-            if preparation is not None:
-                return preparation
+            for downloads in (False, True):
+                preparation = next_preparation([plan], self.facts, record, 0.0, downloads=downloads)
+                if preparation is not None:
+                    return preparation
         return next_step(plan, self.facts, record, 0.0)
 
     def _begin(self, run: Run) -> None:
@@ -169,6 +174,8 @@ class _Trainer:
         elif spec.role == "prepare" and spec.task == "sudoku":
             reason = "sudoku: 12 of 1024 boards could be built. Ask for fewer (n_val)."
             self.store.finish(spec.id, n, "data_short", "configuration", reason)
+        elif spec.role == "prepare" and spec.arguments.get("source") == "hub":
+            self.store.finish(spec.id, n, "network_wait", "infrastructure", "no route to huggingface.co")
         elif spec.role == "prepare":
             fact = _data(spec)
             self.store.put_fact(fact)
