@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -21,7 +21,8 @@ CURVE_POINTS = 40
 class Training:
     """The progress and the evaluations of one process, taken in one by one."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._step = self._steps = 0
         self._first: tuple[float, int] | None = None  # when it said its first step, and which that was
         self._latest_s = 0.0
@@ -35,7 +36,7 @@ class Training:
         if "step" not in message:
             return
         self._step, self._steps = int(message["step"]), int(message["steps"])
-        self._latest_s = time.monotonic()
+        self._latest_s = self._clock()
         if self._first is None:
             self._first = (self._latest_s, self._step)
         self._loss = _finite(message.get("loss"))

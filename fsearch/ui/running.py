@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.text import Text
 
 from fsearch.plan import BASELINE
-from fsearch.search.rows import AHEAD
 from fsearch.ui.layout import bar, cut, paragraph, pulled_apart, sparkline
 from fsearch.ui.moment import Moment
 from fsearch.ui.state import shown
@@ -73,8 +72,8 @@ def _attempt(moment: Moment, now: datetime, width: int) -> list[Text]:
     since_start = duration(since(row.started_at, now).total_seconds())
     lines = [pulled_apart(Text(name, "bold"), Text(since_start, "dim"), width)]
     if moment.training is None:
-        phase = moment.daemon.step.rpartition(": ")[2] if spec.role not in AHEAD else moment.daemon.step
-        lines.append(cut(Text(phase, "dim"), width))
+        _, _, doing = moment.daemon.step.partition(": ")
+        lines.append(cut(Text(doing, "dim"), width))
     else:
         lines += _progress(moment.training, spec.variant, width)
     return [*lines, *([_machine(moment.machine, width)] if moment.machine else [])]
