@@ -33,23 +33,26 @@ def board(moment: Moment, view: PlanView, looking: Looking, width: int, room: in
             for brief, search in zip(briefs, searches, strict=True)
             for line in (brief, *_variants(moment, search, width), *_notes(search, width))
         ]
-    open_at = open_search(moment, looking)
-    if looking.search is not None or not view.finished:
+    if view.finished and looking.search is None:  # nothing is worked on: every search in its line first
+        open_at, inner = 0, []
+    else:
+        open_at = open_search(moment, looking)
+        inner = _variants(moment, searches[open_at], width)
         briefs[open_at] = Text.assemble("> ", briefs[open_at][2:], style="bold")
-    elif room < len(briefs):
-        open_at = 0
-    inner = {at: _variants(moment, search, width) for at, search in enumerate(searches)}
-    free = room - len(briefs) - len(inner[open_at])
+    free = room - len(briefs) - len(inner)
     if free < 0:
-        return _cut_down(briefs, open_at, _fewer(moment, searches[open_at], width, room - 1), room)
-    shown = {open_at: inner[open_at]}
-    notes = _notes(searches[open_at], width)
-    if free >= len(notes):  # else `fsearch report` has them
-        shown[open_at], free = inner[open_at] + notes, free - len(notes)
+        few = _fewer(inner, searches[open_at], _running(moment, searches[open_at]), room - 1) if inner else []
+        return _cut_down(briefs, open_at, few, room)
+    shown = {open_at: inner} if inner else {}
+    notes = _notes(searches[open_at], width) if inner else []
+    if free >= len(notes) > 0:  # else `fsearch report` has them
+        shown[open_at], free = inner + notes, free - len(notes)
     # With room to spare, what comes after the open search is shown in full too, then what is before it.
-    for at in (*range(open_at + 1, len(searches)), *range(open_at - 1, -1, -1)):
-        if inner[at] and len(inner[at]) <= free:
-            shown[at], free = inner[at], free - len(inner[at])
+    for at in (*range(open_at, len(searches)), *range(open_at - 1, -1, -1)):
+        if at not in shown and free > 1:
+            more = _variants(moment, searches[at], width)
+            if len(more) <= free:
+                shown[at], free = more, free - len(more)
     return [line for at, brief in enumerate(briefs) for line in (brief, *shown.get(at, ()))]
 
 
@@ -69,18 +72,15 @@ def _cut_down(briefs: list[Text], open_at: int, inner: list[Text], room: int) ->
     return [*before, briefs[open_at], *inner, *after]
 
 
-def _fewer(moment: Moment, search: SearchView, width: int, room: int) -> list[Text]:
-    """The variants of a search that tell most, beside two lines that count the other searches."""
-    head, *lines = _variants(moment, search, width) or [Text()]
-    room -= 3
-    if not lines or len(lines) <= room:
-        return [head, *lines] if lines else []
-    kept = max(1, room - 1)
-    running = _running(moment, search)
+def _fewer(inner: list[Text], search: SearchView, running: set[str], room: int) -> list[Text]:
+    """The lines of a search that tell most, beside two lines for the other searches."""
+    head, baseline, *variants = inner
+    kept = max(0, room - 5)
+    if len(variants) <= kept + 1:
+        return inner
     telling = [_tells(variant, running) for variant in search.variants]
-    chosen = sorted(range(len(telling)), key=lambda at: (-telling[at], at))[: kept - 1]
-    chosen_lines = [lines[0], *(lines[1 + at] for at in sorted(chosen))]
-    return [head, *chosen_lines, _more(len(lines) - len(chosen_lines), "variants")]
+    chosen = sorted(range(len(variants)), key=lambda at: (-telling[at], at))[:kept]
+    return [head, baseline, *(variants[at] for at in sorted(chosen)), _more(len(variants) - kept, "variants")]
 
 
 def _tells(variant: VariantView, running: set[str]) -> int:

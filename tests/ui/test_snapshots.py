@@ -194,6 +194,23 @@ def test_status_pages(live: Path, size: tuple[int, int], page: Page, monkeypatch
     status(page, moment, at(moment, 3), size, Looking(page=page))
 
 
+@pytest.mark.parametrize("state", ["live", "stopped", "whole"])
+def test_status_fits_whatever_the_size(
+    state: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a corner of a telephone to a wall: never a line too many, never one too wide, on every page."""
+    moment = look(request.getfixturevalue(state), monkeypatch)
+    pages: tuple[Page, ...] = ("searches", "failures", "help")
+    for width in (20, 40, 79, 80, 103, 104, 250):
+        for height in (3, 9, 14, 23, 24, 29, 30, 90):
+            for page in pages:
+                for skipped in (0, 1, 9):
+                    where = Looking(page=page, skipped=skipped)
+                    lines = screen(moment, at(moment, 3), width, height, where)
+                    assert len(lines) == height and all(line.cell_len <= width for line in lines)
+                    assert lines[-1].plain.startswith("q quit")
+
+
 class _Same(dict[str, object]):
     """A mapping with one value for every key."""
 
