@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 
 from rich.text import Text
 
@@ -18,6 +19,7 @@ from fsearch.ui.words import age, duration, energy, memory, percent, points, sin
 
 _LONGEST_BAR = 40
 _GAP = "   "
+_PHASES = {"start": "starting", "load": "loading", "train": "training", "evaluate": "evaluating"}
 
 
 def now_lines(moment: Moment, view: PlanView, now: datetime, width: int) -> list[Text]:
@@ -42,17 +44,18 @@ def _at_rest(moment: Moment, view: PlanView, now: datetime, width: int) -> list[
     assert daemon is not None
     when = age(daemon.ended or daemon.beat_at, now)
     given_up = list(dict.fromkeys(search.outage.what for search in view.searches if search.outage))
+    where = "" if shown(moment.state) == "./state" else f" --state {quote(shown(moment.state))}"
     if view.finished and not given_up:
-        return paragraph(f"Finished {when} ago. `fsearch report` says what was found.", width, indent=0)
+        sentence = f"Finished {when} ago. `fsearch report{where}` says what was found."
+        return paragraph(sentence, width, indent=0)
     left = f"about {count.waiting} of {count.expected} attempts left"
     if view.finished:
-        sentence = f"Ended {when} ago without {', '.join(given_up)}; once there is a network,"
+        sentence = f"Ended {when} ago without {', '.join(given_up)}, for want of a network;"
     elif moment.life == "died":
         sentence = f"Nothing runs: killed, last sign of life {age(daemon.beat_at, now)} ago, {left};"
     else:
         sentence = f"Stopped {when} ago, {left};"
-    where = "" if shown(moment.state) == "./state" else f" --state {shown(moment.state)}"
-    command = f"fsearch run {shown(Path(moment.path))}{where}"
+    command = f"fsearch run {quote(shown(Path(moment.path)))}{where}"
     if len(whole := f"{sentence} start `{command}` to go on.") <= width:
         return [Text(whole)]
     return [*paragraph(f"{sentence} to go on, start:", width, indent=0), Text(f"  {command}", "bold")]
@@ -73,7 +76,7 @@ def _attempt(moment: Moment, now: datetime, width: int) -> list[Text]:
     lines = [pulled_apart(Text(name, "bold"), Text(since_start, "dim"), width)]
     if moment.training is None:
         _, _, doing = moment.daemon.step.partition(": ")
-        lines.append(cut(Text(doing, "dim"), width))
+        lines.append(cut(Text(_PHASES.get(doing, doing), "dim"), width))
     else:
         lines += _progress(moment.training, spec.variant, width)
     return [*lines, *([_machine(moment.machine, width)] if moment.machine else [])]
