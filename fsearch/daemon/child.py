@@ -19,6 +19,7 @@ from fsearch.daemon.host_memory import oom_kills
 from fsearch.daemon.logs import Log
 from fsearch.daemon.outcomes import Ending
 from fsearch.daemon.programs import command
+from fsearch.daemon.training import Training
 from fsearch.search.rows import Attempt
 from fsearch.system import faults
 from fsearch.system.messages import Reader
@@ -56,6 +57,7 @@ class Child:
         self.ending = Ending()
         self.evaluations: list[dict[str, Any]] = []
         self.progress: dict[str, Any] = {}
+        self.training = Training()
         self.attempt: Attempt | None = None
         self.energy_mj: float | None = None  # what the GPU took meanwhile
         self._process = process
@@ -81,8 +83,10 @@ class Child:
                 if "doing" in message:
                     message["doing"] = plain(str(message["doing"]))
                 self.progress = message
+                self.training.take(message)
             elif kind == "evaluation":
                 self.evaluations.append(message)
+                self.training.evaluated(message)
             elif kind == "result":
                 self.ending.result = message
             elif kind == "error":

@@ -17,6 +17,7 @@ import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fsearch.daemon.backups import Backups
 from fsearch.daemon.card import Card
@@ -277,7 +278,7 @@ class Daemon:
         now = time.monotonic()
         if now - self._beat_s >= BEAT_EVERY_S:
             self._beat_s = now
-            self.store.beat(self.id, self._step_text())
+            self.store.beat(self.id, self._step_text(), self._progress())
             if self.worker is None and self.waits:
                 wait = min(self.waits, key=lambda wait: (wait.until_s is None, wait.until_s))
                 self.listener.waiting(wait.why, wait.left_s(now))
@@ -386,6 +387,13 @@ class Daemon:
         if "step" in progress:
             return f"{name}: step {progress['step']} of {progress['steps']}"
         return f"{name}: {progress.get('doing', self.worker.ending.phase)}"
+
+    def _progress(self) -> dict[str, Any]:
+        """What the attempt that trains has said, for screens."""
+        child = self.worker
+        if child is None or child.attempt is None:
+            return {}
+        return child.training.told(child.attempt, self.telemetry.latest if self.telemetry else None)
 
 
 def new_daemon_id() -> str:

@@ -25,6 +25,7 @@ class Telemetry:
         self._store, self._card = store, card
         self._child: Child | None = None
         self._samples: list[Sample] = []
+        self.latest: Sample | None = None  # of the attempt that runs
 
     def before(self) -> None:
         """Read the GPU as it is before the process of the next attempt is there."""
@@ -35,7 +36,7 @@ class Telemetry:
 
     def begin(self, child: Child) -> None:
         """The attempt has begun, and its row is written."""
-        self._child = child
+        self._child, self.latest = child, None
         child.ending.others_mib = self._others_mib
 
     def sample(self) -> None:
@@ -70,6 +71,7 @@ class Telemetry:
             energy_mj=self._taken_mj(reading),
         )
         self._samples.append(sample)
+        self.latest = sample
         if len(self._samples) >= _WRITTEN_TOGETHER:
             self._write(child)
         return sample

@@ -38,6 +38,12 @@ def attempt_with(connection: Connection, id: str, try_number: int) -> Attempt | 
     return None if row is None else attempt_of(row)
 
 
+def last_drawn(connection: Connection, *columns: ColumnElement[Any]) -> int:
+    """The newest sequence number in any of these columns; 0 where there is none."""
+    last = (func.coalesce(select(func.max(column)).scalar_subquery(), 0) for column in columns)
+    return int(connection.execute(select(func.max(*last))).scalar_one())
+
+
 class Queries(ABC):
     """What can be asked of a record. Every method raises StoreError where the record cannot be read."""
 
@@ -87,6 +93,11 @@ class Queries(ABC):
             lambda connection: connection.execute(newest).scalar_one_or_none()
         )
         return found or {}
+
+    def last_sequence(self) -> int:
+        """The newest sequence number of an attempt's begin or end; 0 before the first."""
+        columns = (tables.attempt.c.sequence, tables.attempt.c.ended_sequence)
+        return self._read(lambda connection: last_drawn(connection, *columns))
 
     def unfinished(self) -> list[Attempt]:
         """Attempts without an outcome: the running one, and what a killed daemon left."""

@@ -7,7 +7,7 @@ always the sequence number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from fsearch.search.rows import Half
 
@@ -116,3 +116,4 @@ class DaemonRecord:
     beat_at: str
     step: str  # what it said last that it was doing
     ended: str | None
+    progress: dict[str, Any]  # of the attempt that trains, see fsearch.daemon.training; empty between two

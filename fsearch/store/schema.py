@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from fsearch.store.errors import StoreCorrupt, StoreNewer
 
-HEAD = "0004"
+HEAD = "0005"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

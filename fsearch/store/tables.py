@@ -111,6 +111,7 @@ daemon = Table(
     _text("beat_at"),
     _text("step"),
     _text("ended", nullable=True),
+    Column("progress", Json(shared=False), nullable=False, server_default="{}"),
 )
 
 attempt = Table(

@@ -6,26 +6,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, func, select, update
+from sqlalchemy import Connection, Table, update
 from sqlalchemy.dialects.sqlite import insert
 
 from fsearch.search.rows import Attempt
 from fsearch.store import tables
 from fsearch.store.errors import StoreConflict
 from fsearch.store.mapping import attempt_row
-from fsearch.store.queries import attempt_with
+from fsearch.store.queries import attempt_with, last_drawn
 from fsearch.store.records import Result
 
 
 def now() -> str:
     """UTC, for people."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def last_drawn(connection: Connection, *columns: ColumnElement[Any]) -> int:
-    """The newest sequence number in any of these columns; 0 where there is none."""
-    last = (func.coalesce(select(func.max(column)).scalar_subquery(), 0) for column in columns)
-    return int(connection.execute(select(func.max(*last))).scalar_one())
 
 
 def next_sequence(connection: Connection) -> int:

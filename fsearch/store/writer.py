@@ -54,7 +54,6 @@ from fsearch.store.transitions import (
     end,
     insert_attempt,
     insert_new,
-    last_drawn,
     next_sequence,
     now,
     same_outcome,
@@ -153,11 +152,6 @@ class Store(Queries):
     def _read(self, query: Callable[[Connection], T]) -> T:
         with self._writing() as connection:
             return query(connection)
-
-    def last_sequence(self) -> int:
-        """The newest sequence number of an attempt's begin or end; 0 before the first."""
-        columns = (tables.attempt.c.sequence, tables.attempt.c.ended_sequence)
-        return self._read(lambda connection: last_drawn(connection, *columns))
 
     def backup(self, target: Path, proceed: Callable[[], bool]) -> bool:
         """Copy the record, from any thread and while another one writes; see `fsearch.store.backup`.
@@ -374,16 +368,16 @@ class Store(Queries):
         with self._writing() as connection:
             insert_new(connection, tables.daemon, [row | {"sequence": next_sequence(connection)}])
 
-    def beat(self, id: str, step: str) -> None:
-        """Note that a daemon lives and what it is doing."""
-        self._update_daemon(id, step=step, beat_at=now())
+    def beat(self, id: str, step: str, progress: Mapping[str, Any] | None = None) -> None:
+        """Note that a daemon lives and what it is doing; `progress` of what trains, as JSON without NaN."""
+        self._update_daemon(id, step=step, beat_at=now(), progress=dict(progress or {}))
 
     def end_daemon(self, id: str) -> None:
         """Note that a daemon ended in order."""
         self._update_daemon(id, ended=now())
 
     @patient
-    def _update_daemon(self, id: str, **values: str) -> None:
+    def _update_daemon(self, id: str, **values: Any) -> None:
         table = tables.daemon
         with self._writing() as connection:
             # A daemon that ended stays ended, at the time it did.

@@ -9,13 +9,18 @@ import contextlib
 import ctypes
 import os
 import signal
+import time
+from dataclasses import dataclass
 
 _PR_SET_PDEATHSIG = 1
-# Fields 3, 6 and 22 of /proc/PID/stat, counted from the first one after the command's name.
+# Fields 3, 4, 6, 14, 15, 22 and 24 of /proc/PID/stat, counted from the first one after the command's name.
 _STATE = 0
 _PARENT = 1
 _SESSION = 3
+_USER_TIME = 11
+_SYSTEM_TIME = 12
 _START_TIME = 19
+_RESIDENT = 21
 
 
 def die_with_parent(parent_pid: int, signal_number: int = signal.SIGKILL) -> None:
@@ -46,6 +51,25 @@ def lives(pid: int, started: float | None) -> bool:
     """Whether the process that was started then still runs. A zombie does not: nobody may ever reap it."""
     fields = _stat(pid)
     return fields is not None and fields[_STATE] not in "ZX" and _start_time(fields) == started
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has taken so far."""
+
+    cpus: float  # busy on average since it was started; 1.0 is one of them all the time
+    memory_mib: float  # resident
+
+
+def usage(pid: int, started: float | None) -> Usage | None:
+    """What the process that was started then has taken; None if it does not run here."""
+    fields = _stat(pid)
+    if fields is None or fields[_STATE] in "ZX" or _start_time(fields) != started:
+        return None
+    ticks = int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])
+    age_s = max(time.clock_gettime(time.CLOCK_BOOTTIME) - _start_time(fields), 0.01)
+    busy_s = ticks / os.sysconf("SC_CLK_TCK")
+    return Usage(busy_s / age_s, int(fields[_RESIDENT]) * os.sysconf("SC_PAGE_SIZE") / 2**20)
 
 
 def kill_group(pgid: int) -> None:

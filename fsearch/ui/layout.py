@@ -100,6 +100,18 @@ def bar(done: int, running: int, total: int, width: int) -> Text:
     )
 
 
+_HEIGHTS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float | None], width: int) -> str:
+    """The known values as heights between the least and the greatest; the last `width` of them."""
+    known = [value for value in values if value is not None]
+    known = known[max(0, len(known) - width) :]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    scale = (len(_HEIGHTS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_HEIGHTS[round((value - low) * scale)] for value in known)
+
+
 def console(*, stderr: bool = False) -> Console:
     """The terminal, or a pipe that gets plain lines of 80 columns ($COLUMNS to change it)."""
     stream = sys.stderr if stderr else sys.stdout

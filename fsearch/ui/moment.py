@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from fsearch.search.rows import AHEAD, Attempt
-from fsearch.store import DaemonRecord, Event, PlanRecord, Reader
+from fsearch.store import DaemonRecord, Event, Reader
 from fsearch.system.process import lives
 from fsearch.ui.counts import NOTHING, Count
 from fsearch.ui.plans import recorded
+from fsearch.ui.training import Machine, Training, machine_of, training_of
 from fsearch.ui.view import PlanView, Snapshot
 from fsearch.ui.words import since
 
@@ -32,6 +32,8 @@ class Moment:
     life: Life
     daemon: DaemonRecord | None
     running: tuple[Attempt, ...]  # attempts without an outcome of the living daemon, training last
+    training: Training | None  # how far the last of those is, from its first step on
+    machine: Machine | None  # what that one trains on
     view: PlanView | None  # the plan that runs, or that ran last
     path: str  # its plan file, as it was asked
     other_plans: int
@@ -45,29 +47,59 @@ class Moment:
         return whole if self.life == "running" else replace(whole, running=0)
 
 
+class Watch:
+    """Moments of one state, one after another: what did not change is not looked up and judged again."""
+
+    def __init__(self, reader: Reader, state: Path) -> None:
+        self._reader, self._state = reader, state
+        self._last: tuple[int, str] | None = None
+        self._plan: tuple[PlanView | None, str, int] = (None, "", 0)
+
+    def moment(self, now: datetime) -> Moment:
+        """Read everything a status shows; `now` is UTC."""
+        reader, daemon = self._reader, self._reader.daemon()
+        life = life_of(daemon, now)
+        # Read first: what is recorded meanwhile is then looked at once more, rather than never.
+        last = (reader.last_sequence(), daemon.id if daemon else "")
+        if last != self._last:
+            self._plan, self._last = _current(reader, daemon), last
+        view, path, other_plans = self._plan
+        unfinished = reader.unfinished() if life == "running" else []
+        ours = [row for row in unfinished if daemon and row.daemon == daemon.id]
+        running = sorted(ours, key=lambda row: row.spec.role not in AHEAD)
+        trains = running[-1] if running and running[-1].spec.role not in AHEAD else None
+        return Moment(
+            state=self._state,
+            life=life,
+            daemon=daemon,
+            running=tuple(running),
+            training=training_of(reader, daemon, trains, view) if daemon and trains else None,
+            machine=machine_of(daemon, trains, view) if daemon and trains else None,
+            view=view,
+            path=path,
+            other_plans=other_plans,
+            events=tuple(reader.events(limit=EVENTS)),
+        )
+
+
 def moment_of(reader: Reader, state: Path, now: datetime) -> Moment:
-    """Read everything a status shows; `now` is UTC."""
-    daemon = reader.daemon()
-    life = life_of(daemon, now)
-    records = reader.plans()
-    view, path = _current(reader, records, daemon)
-    running = [row for row in reader.unfinished() if life == "running" and daemon and row.daemon == daemon.id]
-    return Moment(
-        state=state,
-        life=life,
-        daemon=daemon,
-        running=tuple(sorted(running, key=lambda row: row.spec.role not in AHEAD)),
-        view=view,
-        path=path,
-        other_plans=max(0, len(records) - 1),
-        events=tuple(reader.events(limit=EVENTS)),
-    )
+    """One moment alone; `now` is UTC."""
+    return Watch(reader, state).moment(now)
 
 
 def nothing_yet(state: Path) -> Moment:
     """The moment of a state without a record."""
     return Moment(
-        state=state, life="never", daemon=None, running=(), view=None, path="", other_plans=0, events=()
+        state=state,
+        life="never",
+        daemon=None,
+        running=(),
+        training=None,
+        machine=None,
+        view=None,
+        path="",
+        other_plans=0,
+        events=(),
     )
 
 
@@ -104,6 +136,8 @@ def as_json(moment: Moment) -> dict[str, Any]:
             }
             for row in moment.running
         ],
+        "training": {**asdict(moment.training), "d_acc": moment.training.d_acc} if moment.training else None,
+        "machine": asdict(moment.machine) if moment.machine else None,
         "plan": {"id": view.id, "name": view.name, "path": moment.path, "finished": view.finished}
         if view
         else None,
@@ -114,10 +148,12 @@ def as_json(moment: Moment) -> dict[str, Any]:
     }
 
 
-def _current(
-    reader: Reader, records: Sequence[PlanRecord], daemon: DaemonRecord | None
-) -> tuple[PlanView | None, str]:
-    """The first unfinished plan of those that the daemon was asked to run, else the last of them."""
+def _current(reader: Reader, daemon: DaemonRecord | None) -> tuple[PlanView | None, str, int]:
+    """The first unfinished plan of those that the daemon was asked to run, else the last of them.
+
+    With its file, and the number of plans beside it.
+    """
+    records = reader.plans()
     asked = daemon.plan.split(", ") if daemon else []
     candidates = [record for record in records if record.name in asked] or list(records)
     view, path = None, ""
@@ -127,4 +163,4 @@ def _current(
             view, path = Snapshot(reader, [plan]).view(plan, with_regimes=False), record.path
             if not view.finished:
                 break
-    return view, path
+    return view, path, max(0, len(records) - 1)

@@ -107,6 +107,19 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def memory(mib: float) -> str:
+    """Room in memory: `310 MiB`, `1.2 GiB`."""
+    return f"{mib:.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"
+
+
+def energy(mj: float) -> str:
+    """What was taken, from millijoules: `310 J`, `12.4 Wh`, `1.24 kWh`."""
+    watt_hours = mj / 3.6e6
+    if watt_hours < 0.1:
+        return f"{mj / 1000:.0f} J"
+    return f"{watt_hours:.1f} Wh" if watt_hours < 1000 else f"{watt_hours / 1000:.2f} kWh"
+
+
 def since(moment: str, now: datetime) -> timedelta:
     """Time since a recorded UTC moment; never negative."""
     return max(timedelta(0), now - datetime.fromisoformat(moment))

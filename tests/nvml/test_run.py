@@ -45,6 +45,7 @@ def test_a_run_beside_a_gpu(
         monkeypatch.setenv("FSEARCH_LOCK_DIR", run.environment["FSEARCH_LOCK_DIR"])
         with pytest.raises(LockHeld, match=f"the {FIRST} of this machine is in use by pid {run.pid}"):
             DeviceLock(FIRST, {})
+        run.until(lambda reader: reading_of(reader))
         nvml.says(gpu(power_w=POWER_W, used_mib=9000))
         held = "9000 MiB of the GPU are in use, 500 MiB when fsearch started"
         run.until(lambda reader: ((told := reader.daemon()) and told.step == held) or None)
@@ -86,6 +87,13 @@ def test_a_run_beside_a_gpu(
 def rows(reader: Reader) -> list[Attempt]:
     """What a worker ran or runs, in the order of recording."""
     return [row for row in reader.attempts() if row.spec.role not in AHEAD]
+
+
+def reading_of(reader: Reader) -> bool | None:
+    """Whether the daemon says, of an attempt that trains, what the GPU takes."""
+    daemon = reader.daemon()
+    reading = daemon.progress.get("reading") if daemon else None
+    return True if reading and reading["power_w"] == POWER_W else None
 
 
 def trained(reader: Reader) -> list[Attempt]:

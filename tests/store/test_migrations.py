@@ -179,7 +179,10 @@ def test_a_run_of_the_first_schema_keeps_every_row(released_run: Path, killed: b
     new = {"metrics": "{}", "retry_after_s": None, "memory_mib": None, "look_score": None}
     assert len(before["attempt"]) == 14 and len(before["example_score"]) == 16 and before["evaluation"]
     assert [event["text"] for event in before["event"]] == ["the last words"] * killed
-    assert after == before | {"attempt": [row | new for row in before["attempt"]]}
+    assert after == before | {
+        "attempt": [row | new for row in before["attempt"]],
+        "daemon": [row | {"progress": "{}"} for row in before["daemon"]],
+    }
     assert state_of(released_run)[0] == HEAD
     with open_reader(released_run) as reader:
         read = reader.attempts()

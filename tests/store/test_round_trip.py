@@ -71,7 +71,7 @@ def test_facts_plans_details_come_back(path: Path) -> None:
         store.add_example_scores("a0", 1, "screen", correct=correct.tobytes(), total=total, loss=loss)
         first = store.event("info", "attempt a0 began", attempt="a0", try_number=1, plan="p1")
         second = store.event("error", "no space")
-        store.beat("d1", "attempt a0, step 3")
+        store.beat("d1", "attempt a0, step 3", {"attempt": "a0", "losses": [0.1 + 0.2, None]})
     with open_reader(path) as reader:
         assert reader.facts() == {"d1": FACT}
         assert reader.models() == {MODEL.key: MODEL}
@@ -98,6 +98,7 @@ def test_facts_plans_details_come_back(path: Path) -> None:
             "cpu",
             "attempt a0, step 3",
         )
+        assert daemon.progress == {"attempt": "a0", "losses": [0.1 + 0.2, None]}
         assert daemon.ended is None and daemon.sqlite_version.startswith("3.")
 
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fsearch.daemon import record_path
+from fsearch.daemon.training import Training
 from fsearch.plan import Plan, parse
 from fsearch.search.ahead import next_preparation
-from fsearch.search.board import Note, Record, Run
+from fsearch.search.board import Note, Record, Run, Wait
 from fsearch.search.ids import data_key
 from fsearch.search.next_step import next_step
 from fsearch.search.outcomes import CLASSES
-from fsearch.search.rows import AttemptSpec, DataFact, Facts
-from fsearch.store import Store
+from fsearch.search.rows import Attempt, AttemptSpec, DataFact, Facts
+from fsearch.store import Evaluation, Store
 from fsearch.system.process import start_time
 from fsearch.tasks import schemas
 
@@ -77,7 +79,8 @@ def fill(
 ) -> None:
     """Take a plan on for `stop_after` steps of the protocol, or to its end.
 
-    `running` leaves the next attempt without an outcome and the daemon (this process) alive.
+    `running` leaves the next attempt without an outcome and the daemon (this process) alive; downloads find
+    no network.
     """
     facts = Facts(data={}, environment=environment, backend="", daemon=daemon)
     with Store.open(record_path(state)) as store:
@@ -135,20 +138,23 @@ class _Trainer:
 
     def leave_running(self, plan: Plan) -> None:
         step = self._next(plan)
+        if isinstance(step, Wait):
+            self.store.beat(self.facts.daemon, step.told(0.0))
+            return
         assert isinstance(step, Run)
         self._begin(step)
         spec = step.spec
         done = f"step {spec.steps // 2} of {spec.steps}"
-        self.store.beat(
-            self.facts.daemon, f"{spec.search} {spec.stage} {spec.variant} seed {spec.seed}: {done}"
-        )
+        name = f"{spec.search} {spec.stage} {spec.variant} seed {spec.seed}"
+        self.store.beat(self.facts.daemon, f"{name}: {done}", _progress(step))
 
     def _next(self, plan: Plan) -> Any:
         record = Record(self.store.attempts())
         if self.facts.backend:
-            preparation = next_preparation([plan], self.facts, record, 0.0, downloads=False)
-            if preparation is not None:
-                return preparation
+            for downloads in (False, True):
+                preparation = next_preparation([plan], self.facts, record, 0.0, downloads=downloads)
+                if preparation is not None:
+                    return preparation
         return next_step(plan, self.facts, record, 0.0)
 
     def _begin(self, run: Run) -> None:
@@ -168,6 +174,8 @@ class _Trainer:
         elif spec.role == "prepare" and spec.task == "sudoku":
             reason = "sudoku: 12 of 1024 boards could be built. Ask for fewer (n_val)."
             self.store.finish(spec.id, n, "data_short", "configuration", reason)
+        elif spec.role == "prepare" and spec.arguments.get("source") == "hub":
+            self.store.finish(spec.id, n, "network_wait", "infrastructure", "no route to huggingface.co")
         elif spec.role == "prepare":
             fact = _data(spec)
             self.store.put_fact(fact)
@@ -183,6 +191,7 @@ class _Trainer:
             reason = "losses and weights equal the baseline's to the bit at step 20"
             self.store.finish(spec.id, n, "noop", "result", reason, steps_done=20)
         else:
+            self.store.add_evaluations(spec.id, n, _curve(spec))
             for half, arrays in _examples(spec).items():
                 self.store.add_example_scores(spec.id, n, half, **arrays)
             self.store.finish(spec.id, n, "completed", "result", **_figures(spec))
@@ -235,6 +244,40 @@ def _figures(spec: AttemptSpec) -> dict[str, Any]:
         "seconds": {"load": 0.2, "train": spec.steps / 50, "evaluate": 0.5},
         "peak_memory_mib": 310.0,
     }
+
+
+def _curve(spec: AttemptSpec) -> list[Evaluation]:
+    """Eight points of the first half, growing towards the score."""
+    score = _score(spec)
+    return [
+        Evaluation(
+            step=spec.steps * at // 8,
+            half=spec.halves[0],
+            score=round(score * at / 8, 6),
+            acc_pooled=round(score * at / 8, 6),
+            loss=round(_loss(spec, score) + (8 - at) / 8, 6),
+            examples=512,
+        )
+        for at in range(1, 9)
+    ]
+
+
+def _progress(run: Run) -> dict[str, Any]:
+    """What a daemon says of an attempt that is halfway."""
+    training = Training()
+    for step in range(1, run.spec.steps // 2 + 1):
+        wave = 0.3 * (step * 7 % 11) / 11
+        training.take(
+            {
+                "step": step,
+                "steps": run.spec.steps,
+                "loss": 2.5 / (1 + step / 60) + wave,
+                "tokens_per_s": 15_321.0,
+            }
+        )
+    training.evaluated(asdict(_curve(run.spec)[3]))
+    attempt = Attempt(spec=run.spec, try_number=run.try_number, sequence=0, outcome=None, outcome_class=None)
+    return {**training.told(attempt, None), "left_s": 42.0}
 
 
 def _loss(spec: AttemptSpec, score: float) -> float:
