@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LONGEST = 24  # letters of a name in a legend of two columns
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 
 
@@ -49,7 +50,14 @@ def _screening(name: str, title: str, curves: Sequence[Curve]) -> Plot:
                 [step], [score], "x", markersize=8, mew=2, color=COLOURS["loss"], gid=hint(_told(curve))
             )
         for curve, style in zip(others, _styles(), strict=False):
-            _curve(axes, curve, style[0], linestyle=style[1], linewidth=1.8, label=cut_name(curve.variant))
+            _curve(
+                axes,
+                curve,
+                style[0],
+                linestyle=style[1],
+                linewidth=1.8,
+                label=cut_name(curve.variant, _LONGEST),
+            )
         for curve in baseline:
             _curve(axes, curve, COLOURS["ink"], linewidth=3, label=BASELINE)
         _legend(figure)
@@ -79,7 +87,9 @@ def _confirming(name: str, title: str, curves: Sequence[Curve]) -> Plot:
                 _curve(axes, curve, colour, linewidth=0.8, alpha=0.4)
             mean = _mean(own)
             thick = 3 if variant == BASELINE else 1.8
-            axes.plot(*mean, color=colour, linestyle=dashes, linewidth=thick, label=cut_name(variant))
+            axes.plot(
+                *mean, color=colour, linestyle=dashes, linewidth=thick, label=cut_name(variant, _LONGEST)
+            )
         _legend(figure)
 
     return plot(

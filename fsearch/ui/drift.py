@@ -1,7 +1,7 @@
 """Two runs of one plan side by side: what an older export says, and what the record says now.
 
-Attempts are matched by their id, which is a hash of all that decides a result: where two runs of one attempt
-differ, it is the machine, the code or the data that differ.
+Trained attempts are matched by their id, which is a hash of all that decides a result: where two runs of one
+attempt differ, it is the machine, the code or the data that differ.
 """
 
 from __future__ import annotations
@@ -77,16 +77,15 @@ class Drift:
 
 
 def drift_of(name: str, views: Sequence[PlanView], plan_names: dict[str, str], *, every_plan: bool) -> Drift:
-    """The drift of the record since the export `name`; of one plan's attempts alone unless `every_plan`.
+    """The drift of the record since the export `name`.
 
-    Raises UserError for a file that is no export of ours, or one of other plans.
+    Unless `every_plan`, of its attempts only those of plans that have one in common with the views. Raises
+    UserError for a file that is no export of ours, or one of other plans.
     """
-    after = {item["id"]: item for item in exported(views, plan_names)}
-    ids = {view.id for view in views}
+    after = {item["id"]: item for item in exported(views, plan_names) if _trained(item)}
     whole = export_rows(name)
-    before = {item["id"]: item for item in whole if every_plan or item["plan"] in ids or item["id"] in after}
-    both = [identity for identity in before if identity in after]
-    if not any(_trained(before[identity]) for identity in both):
+    shared = {item["plan"] for item in whole if item["id"] in after}
+    if not shared:
         theirs = ", ".join(sorted({f"{item['plan_name']!r} ({item['plan'][:8]})" for item in whole}))
         ours = ", ".join(f"{view.name!r} ({view.id[:8]})" for view in views)
         raise UserError(
@@ -94,6 +93,8 @@ def drift_of(name: str, views: Sequence[PlanView], plan_names: dict[str, str], *
             "Runs are compared by the ids of their attempts, which differ where plan, master seed or "
             "checkpoint do."
         )
+    before = {item["id"]: item for item in whole if _trained(item) and (every_plan or item["plan"] in shared)}
+    both = [identity for identity in before if identity in after]
     return Drift(
         against=name,
         compared=tuple(_compared(before[identity], after[identity]) for identity in both),
@@ -105,6 +106,7 @@ def drift_of(name: str, views: Sequence[PlanView], plan_names: dict[str, str], *
 
 
 def _trained(item: dict[str, Any]) -> bool:
+    """Builds, preparations and probes are a machine's own: their ids are hashes of code and machine too."""
     return item["role"] in ("screen", "confirm")
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from fsearch import __version__
 from fsearch.ui import cost_plots, curve_plots, plain_tables, plots
@@ -62,7 +61,7 @@ def page(found: Sequence[Findings]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(margin=margin, markup=Markup)
+    environment.filters.update(margin=margin)
     sections = [_section(f"plan-{number}", one) for number, one in enumerate(found, 1)]
     whole = plain_tables.overview([one.view for one in found]) if len(found) > 1 else None
     title = f"fsearch: {found[0].view.name}" if len(found) == 1 else f"fsearch: {len(found)} plans"

@@ -20,7 +20,7 @@ WIDTH = 6.0
 
 _ROW = 0.50  # inches of a name with its bar
 _MOST_ROWS = 14  # of one plot, so that it fits on a printed page
-_LONGEST = 30  # letters of a name; the tables have it in full
+_LONGEST = 38  # letters of a name beside figures; the tables have it in full
 
 T = TypeVar("T")
 
@@ -74,7 +74,9 @@ def upright(axes: Axes, lines: Sequence[Line], x: float, colour: str) -> None:
     )
 
 
-def cut_name(name: str) -> str:
-    """A name that fits."""
+def cut_name(name: str, longest: int = _LONGEST) -> str:
+    """A name that fits: both its ends, since what tells it from others is often the last word."""
     name = name.strip()
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest // 3]}…{name[-(longest - longest // 3 - 1) :]}"

@@ -36,7 +36,7 @@ def answer(options: argparse.Namespace) -> int:
     """Print or write the report of one plan, or of all plans of the record."""
     refuse_mixtures(options)
     state = folder(options.state)
-    views, records = views_of(options.plan, state, examples=True)
+    views, records = views_of(options.plan, state, examples=options.json or not options.against)
     drift = None
     if options.against:
         plan_names = {record.id: record.name for record in records}

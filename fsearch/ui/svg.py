@@ -27,7 +27,7 @@ COLOURS: Mapping[str, str] = {name: f"#01{number:02x}01" for number, name in enu
 
 _VARIABLES = {stand_in: f"var(--plot-{name})" for name, stand_in in COLOURS.items()}
 _STAND_IN = re.compile("|".join(_VARIABLES))
-_FONT = re.compile(r"font:([^;]*?[\d.]+px)[^;]*")
+_FONT = re.compile(r"(font:[^;]*?[\d.]+px|font-family:)[^;]*")  # as older and newer releases write it
 _INCH = 72  # units of the SVG
 
 _SETTINGS: Any = {
@@ -138,5 +138,5 @@ def _attribute(key: str, value: str, name: str) -> str:
         return f"#{name}-{value.removeprefix('#')}"
     if key in ("style", "clip-path"):
         value = _STAND_IN.sub(lambda found: _VARIABLES[found[0]], value).replace("url(#", f"url(#{name}-")
-        return _FONT.sub(r"font:\1 var(--sans)", value)
+        return _FONT.sub(r"\1 var(--sans)", value)
     return value

@@ -6,6 +6,7 @@ https://chromedevtools.github.io/devtools-protocol: JSON messages on two pipes, 
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -31,16 +32,23 @@ class Browser:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         options += ["--no-first-run", "--disable-background-networking", "--hide-scrollbars"]
         options += ["--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-        self._process = subprocess.Popen(  # DevTools reads at 3 and writes at 4
-            ["sh", "-c", f'exec "$@" 3<&{read} 4>&{write}', "sh", CHROMIUM, *options],
-            pass_fds=(read, write),
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (read, write)]
+
+        def place() -> None:  # DevTools reads at 3 and writes at 4
+            os.dup2(ends[0], 3)
+            os.dup2(ends[1], 4)
+
+        self._process = subprocess.Popen(
+            [CHROMIUM, *options],
+            close_fds=False,
+            preexec_fn=place,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        os.close(read)
-        os.close(write)
+        for end in (read, write, *ends):
+            os.close(end)
         self._buffer = b""
         self._number = 0
         self._session: str | None = None

@@ -10,7 +10,10 @@ import pytest
 
 from tests.ui.commands import ROOT
 
-HEAVY = ("torch", "matplotlib", "jinja2", "sqlalchemy", "alembic", "rich", "pydantic", "numpy", "scipy", "yaml")
+HEAVY = (
+    *("torch", "matplotlib", "jinja2", "sqlalchemy", "alembic", "rich", "pydantic", "numpy", "scipy"),
+    "yaml",
+)
 
 
 def loaded(code: str, tmp_path: Path) -> set[str]:
