@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from fsearch.plan import BASELINE
 from fsearch.ui.curves import Curve
-from fsearch.ui.plot_rows import WIDTH, cut_name
+from fsearch.ui.layout import shortened
+from fsearch.ui.plot_rows import WIDTH
 from fsearch.ui.svg import COLOURS, SERIES, Plot, hint, plot
 from fsearch.ui.words import percent
 
@@ -56,7 +57,7 @@ def _screening(name: str, title: str, curves: Sequence[Curve]) -> Plot:
                 style[0],
                 linestyle=style[1],
                 linewidth=1.8,
-                label=cut_name(curve.variant, _LONGEST),
+                label=shortened(curve.variant, _LONGEST),
             )
         for curve in baseline:
             _curve(axes, curve, COLOURS["ink"], linewidth=3, label=BASELINE)
@@ -88,7 +89,7 @@ def _confirming(name: str, title: str, curves: Sequence[Curve]) -> Plot:
             mean = _mean(own)
             thick = 3 if variant == BASELINE else 1.8
             axes.plot(
-                *mean, color=colour, linestyle=dashes, linewidth=thick, label=cut_name(variant, _LONGEST)
+                *mean, color=colour, linestyle=dashes, linewidth=thick, label=shortened(variant, _LONGEST)
             )
         _legend(figure)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from fsearch.ui.layout import shortened
 from fsearch.ui.svg import Plot
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def row_axes(figure: Figure, lines: Sequence[Line], label: str) -> Axes:
     axes.set_xlabel(label)
     above = axes.get_yaxis_transform()
     for at, line in enumerate(lines):
-        axes.text(0, at - 0.28, cut_name(line.name), transform=above, va="bottom")
+        axes.text(0, at - 0.28, shortened(line.name, _LONGEST), transform=above, va="bottom")
         axes.text(1, at - 0.28, line.figures, transform=above, va="bottom", ha="right")
     return axes
 
@@ -72,11 +73,3 @@ def upright(axes: Axes, lines: Sequence[Line], x: float, colour: str) -> None:
     axes.vlines(
         [x] * len(lines), [at - 0.25 for at in rows], [at + 0.35 for at in rows], color=colour, linewidth=1.2
     )
-
-
-def cut_name(name: str, longest: int = _LONGEST) -> str:
-    """A name that fits: both its ends, since what tells it from others is often the last word."""
-    name = name.strip()
-    if len(name) <= longest:
-        return name
-    return f"{name[: longest // 3]}…{name[-(longest - longest // 3 - 1) :]}"

@@ -28,7 +28,7 @@ def forest(name: str, found: TaskRegimes, at_least: float) -> list[Plot]:
 def _forest(name: str, title: str, rows: Sequence[RegimeRow], at_least: float) -> Plot:
     lines = [
         Line(
-            f"{row.variant} {place(row.where)}",
+            f"{row.variant} {place(row.where)}".strip(),
             f"{points(row.mean)} {bounds(row.low, row.high) or f'{row.stage}, one seed'}",
         )
         for row in rows

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from fsearch.plan import BASELINE
 from fsearch.search.regimes import BestAgainstBest, TaskRegimes
-from fsearch.ui.layout import columns, cut, paragraph
+from fsearch.ui.layout import columns, cut, paragraph, shortened
 from fsearch.ui.words import bounds, place, points
 
 _NOTE = (
@@ -28,7 +28,7 @@ def regime_table(found: TaskRegimes, width: int) -> list[Text]:
     rows: list[list[Text | str]] = [[Text(cell, "dim") for cell in head]]
     above = ""
     for row in found.rows:
-        name = "" if row.variant == above else row.variant
+        name = "" if row.variant == above else shortened(row.variant, width // 3)
         above = row.variant
         sign = "replay" if row.replay_of else row.sign
         interval = bounds(row.low, row.high) or f"{row.stage}, one seed"

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fsearch.plan import BASELINE
 from fsearch.search.verdict import FIRST_LEVEL, SECOND_LEVEL
-from fsearch.ui.layout import WIDE, columns, paragraph, pulled_apart, worded
+from fsearch.ui.layout import WIDE, columns, paragraph, pulled_apart, shortened, worded
 from fsearch.ui.regime_table import regime_table
 from fsearch.ui.rows import Row
 from fsearch.ui.view import PlanView, SearchView, VariantView
@@ -63,7 +63,9 @@ def search_report(search: SearchView, at_least: float, width: int) -> list[Text]
         lines += [Text(f"    {line}", "red") for line in counts]
     elif search.begun:
         lines.append(Text())
-        lines += _wide(search, at_least, width) if width >= WIDE else _narrow(search, at_least, width)
+        wide = _wide(search, at_least, width) if width >= WIDE else []
+        fits = wide and all(line.cell_len <= width for line in wide)
+        lines += wide if fits else _narrow(search, at_least, width)
         lines += _metrics(search, width)
     lines.append(Text())
     lines += paragraph(claim(search, at_least), width)
@@ -84,13 +86,13 @@ def overview(views: Sequence[PlanView], width: int) -> list[Text]:
                 [
                     search.label,
                     percent(search.stages[-1].baseline_mean or search.stages[0].baseline_mean),
-                    best.name if best else "",
+                    shortened(best.name, width // 4) if best else "",
                     points(best.mean) if best else "",
                     interval(best) if best and width >= WIDE else "",
                     worded(verdict(best)) if best else found,
                 ]
             )
-        lines += [*columns(rows, "<><>><"), Text()]
+        lines += [*columns(rows, "<><>><", width=width), Text()]
     notes = (
         "Of each search: the baseline's score and the best confirmed variant.",
         "`fsearch report PLAN` shows one plan in full.",
@@ -147,7 +149,7 @@ def _wide(search: SearchView, at_least: float, width: int) -> list[Text]:
         else:
             row += [""] * 6
         rows.append([*row, worded(verdict(variant))])
-    table = columns(rows, "<" + "><" * len(screens) + ">>>>>><")
+    table = columns(rows, "<" + "><" * len(screens) + ">>>>>><", width=width)
     lines = []
     for at, line in enumerate(table):
         lines.append(line)
@@ -169,7 +171,7 @@ def _narrow(search: SearchView, at_least: float, width: int) -> list[Text]:
             else:
                 row += ["", ""]
         rows.append([*row, worded(verdict(variant))])
-    table = columns(rows, "<" + "><" * len(screens) + "<")
+    table = columns(rows, "<" + "><" * len(screens) + "<", width=width)
     lines = []
     for at, line in enumerate(table):
         lines.append(line)

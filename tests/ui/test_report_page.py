@@ -14,6 +14,7 @@ import pytest
 from fsearch.ui.findings import Findings, findings_of
 from fsearch.ui.page import page
 from fsearch.ui.state import looking
+from fsearch.ui.table import overview, plan_report
 from fsearch.ui.view import Snapshot
 from tests.ui import large_record
 from tests.ui.browser import CHROMIUM, Browser
@@ -201,6 +202,14 @@ def _with(value: Any, names: set[str], name: str = "") -> Any:
         shown = name in names or name in ("tested", "may", "may_not", "drafts", "minded", "variants")
         return f"{value}{HOSTILE}" if shown and value != "no_fs" else value
     return value
+
+
+@pytest.mark.parametrize("width", [80, 104, 120, 160])
+def test_in_the_terminal_long_names_give_way(large: Findings, small: Findings, width: int) -> None:
+    """No line is wider than the terminal, in full and in brief; both ends of a name are shown."""
+    for lines in (plan_report(large.view, width), overview([large.view, small.view], width)):
+        assert max(line.cell_len for line in lines) <= width
+        assert any("…" in line.plain and "can_be" in line.plain for line in lines)
 
 
 def test_the_command_writes_the_page(whole: Path, tmp_path: Path) -> None:
