@@ -76,7 +76,9 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--markdown", metavar="FILE", help="as Markdown, for a paper or a repository; - prints it"
     )
-    report.add_argument("--html", metavar="FILE", help="as one page with plots, which needs no network")
+    report.add_argument(
+        "--html", metavar="FILE", help="as one page with plots, which needs no network; - too"
+    )
     report.add_argument("--json", action="store_true", help="everything, for scripts")
     report.add_argument("--against", metavar="OLD_EXPORT", help="what differs from an older run of the plan")
     _state_option(report)

@@ -41,6 +41,9 @@ def _plan(found: Findings) -> Iterator[str]:
     for search in view.searches:
         yield from ["", f"#### {plain(search.label)}", ""]
         yield from (f"- {plain(level)}" for level in levels(search))
+        if search.failed:
+            yield f"Failed: {plain(search.failed)}"
+            continue
         yield from ["", *_table(plain_tables.variants(search, view.at_least))]
         if table := plain_tables.metrics(search):
             yield from ["", *_table(table)]

@@ -99,10 +99,11 @@ def _section(anchor: str, found: Findings) -> Section:
 
 def _figures(name: str, index: int, search: SearchView, found: Findings) -> Figures:
     curves = [curve for curve in found.curves if curve.search_index == index]
+    variants = plain_tables.variants(search, found.view.at_least)
     metrics = plain_tables.metrics(search)
     return Figures(
         search=search,
         levels=levels(search),
         learning=curve_plots.learning(f"{name}-curves", curves),
-        tables=[plain_tables.variants(search, found.view.at_least), *([metrics] if metrics else [])],
+        tables=[] if search.failed else [variants, *([metrics] if metrics else [])],
     )

@@ -53,8 +53,10 @@ def answer(options: argparse.Namespace) -> int:
 
 def refuse_mixtures(options: argparse.Namespace) -> None:
     """Raises UserError for options that ask for two things in one place."""
-    if options.json and options.markdown == STDOUT:
-        raise UserError("--json and --markdown - both go to the terminal; give one of them, or a file.")
+    if options.json + (options.markdown == STDOUT) + (options.html == STDOUT) > 1:
+        raise UserError(
+            "Two reports for one terminal: of --json, --markdown - and --html - give one, or a file."
+        )
     if options.against and (options.markdown or options.html):
         raise UserError("--against is for the terminal and for --json; leave out --markdown and --html.")
 
@@ -73,9 +75,7 @@ def as_json(found: Sequence[Findings], drift: Drift | None = None) -> dict[str, 
 def _give(options: argparse.Namespace, found: Sequence[Findings], drift: Drift | None) -> None:
     if options.json:
         print(json.dumps(as_json(found, drift), indent=2))
-    if options.markdown == STDOUT:
-        print(markdown(found), end="")
-    elif options.markdown:
+    if options.markdown:
         _write(options.markdown, markdown(found))
     if options.html:
         from fsearch.ui.page import page  # matplotlib and jinja2, which nothing else needs
@@ -84,7 +84,10 @@ def _give(options: argparse.Namespace, found: Sequence[Findings], drift: Drift |
 
 
 def _write(name: str, text: str) -> None:
-    """Replace the file; where it is goes to stderr, so that stdout stays what was asked for."""
+    """Print it, or replace the file; where that is goes to stderr, as stdout may have another report."""
+    if name == STDOUT:
+        print(text, end="")
+        return
     data = text.encode("utf-8", "replace")
     try:
         write_atomic(Path(name), data)

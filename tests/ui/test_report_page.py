@@ -160,9 +160,9 @@ def test_every_plot_that_was_asked_for_is_there(large: Findings, files: dict[str
     assert len(grid.cells) == 12
 
 
-def test_the_page_is_the_same_every_time(small: Findings) -> None:
+def test_the_page_is_the_same_every_time(small: Findings, files: dict[str, Path]) -> None:
     """The same record gives the same bytes: no date, no random id."""
-    assert page([small]) == page([small])
+    assert page([small]) == files["small"].read_text()
 
 
 def test_the_plots_have_the_colours_of_the_page(files: dict[str, Path]) -> None:
@@ -219,6 +219,8 @@ def test_the_command_writes_the_page(whole: Path, tmp_path: Path) -> None:
     assert re.fullmatch(r"wrote found.html \(\d+ kB\)\n", done.stderr)
     assert [file.name for file in tmp_path.iterdir()] == ["found.html"]
     assert_self_contained(Page((tmp_path / "found.html").read_text()))
+    printed = fsearch("report", "--state", whole, "--html", "-", cwd=tmp_path)
+    assert (printed.stdout, printed.stderr) == ((tmp_path / "found.html").read_text(), "")
     refused = fsearch("report", "--state", whole, "--html", "no/such/folder.html", cwd=tmp_path)
     assert refused.returncode == 1
     assert refused.stderr == (
