@@ -98,7 +98,8 @@ def _has_claim(variant: VariantView) -> bool:
 
 def _tested(search: SearchView, own: Sequence[VariantView], view: PlanView) -> str:
     last = search.stages[-1]
-    what = f"{len(own)} variants were" if len(own) > 1 else f"{own[0].name} was"
+    was, were = ("was", "were") if search.finished else ("is", "are")
+    what = f"{len(own)} variants {were}" if len(own) > 1 else f"{own[0].name} {was}"
     batch = f"batch {search.batch}" if search.batch else "batch"
     parts = [
         f"{what} compared with {BASELINE}, each run with the baseline's of the same seed, recipe, data, "

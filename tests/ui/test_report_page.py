@@ -19,7 +19,7 @@ from fsearch.ui.view import Snapshot
 from tests.ui import large_record
 from tests.ui.browser import CHROMIUM, Browser
 from tests.ui.commands import fsearch
-from tests.ui.record import PLAN, the_plan
+from tests.ui.record import PLAN, fill, the_plan
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 ADDRESSES = {"src", "href", "xlink:href", "srcset", "action", "data", "poster", "background", "formaction"}
@@ -202,6 +202,20 @@ def _with(value: Any, names: set[str], name: str = "") -> Any:
         shown = name in names or name in ("tested", "may", "may_not", "drafts", "minded", "variants")
         return f"{value}{HOSTILE}" if shown and value != "no_fs" else value
     return value
+
+
+UNSCREENED = re.sub("screen: .*\n|  - {name: quick.*\n", "", PLAN)
+
+
+@pytest.mark.parametrize(("text", "steps"), [(PLAN, 1), (PLAN, 4), (PLAN, 14), (UNSCREENED, 8)])
+def test_a_page_at_any_moment(tmp_path: Path, text: str, steps: int) -> None:
+    """Before anything has run, with data alone, in the middle of a screen, and without a screen."""
+    fill(tmp_path / "state", the_plan(text), stop_after=steps, running=steps > 4)
+    found = findings(tmp_path / "state", text)
+    parsed = Page(page([found]))
+    assert_self_contained(parsed)
+    assert len(parsed.all("figure")) >= (1 if found.curves else 0)
+    assert not [claims.may for task in found.claims for claims in task.searches if claims.may]
 
 
 @pytest.mark.parametrize("width", [80, 104, 120, 160])
