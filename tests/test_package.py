@@ -30,6 +30,8 @@ def test_the_wheel_carries_sources_plans_and_migrations(wheel: Path) -> None:
     assert {Path(name).suffix for name in sources} == {".cpp", ".h", ".cu"}
     plans = {f"fsearch/plans/{name}" for name in ("demo.yaml", "rounds/r20.yaml", "rounds/README.md")}
     assert {*sources, *plans, "fsearch/tasks/data/proteins.jsonl.gz"} <= set(names)
+    templates = {f"fsearch/ui/templates/{name}" for name in ("report.html", "report.css")}
+    assert templates <= set(names)
     migrations = {path.name for path in (ROOT / "fsearch/store/migrations").glob("*.py")}
     assert {f"fsearch/store/migrations/{name}" for name in migrations} <= set(names)
     assert not [name for name in names if "tests" in name or "__pycache__" in name]

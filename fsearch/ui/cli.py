@@ -74,12 +74,21 @@ def parser() -> argparse.ArgumentParser:
 
     report = verbs.add_parser("report", help="what was found, and what may be claimed")
     _plan_argument(report)
+    report.add_argument(
+        "--markdown", metavar="FILE", help="as Markdown, for a paper or a repository; - prints it"
+    )
+    report.add_argument(
+        "--html", metavar="FILE", help="as one page with plots, which needs no network; - too"
+    )
     report.add_argument("--json", action="store_true", help="everything, for scripts")
+    report.add_argument("--against", metavar="OLD_EXPORT", help="what differs from an older run of the plan")
     _state_option(report)
 
     export = verbs.add_parser("export", help="one JSON object per attempt, one a line")
     _plan_argument(export)
     export.add_argument("--tries", action="store_true", help="every try, not only the one that counts")
+    export.add_argument("--curves", action="store_true", help="with every evaluation of each attempt")
+    export.add_argument("--examples", action="store_true", help="with the scores of every single example")
     export.add_argument("--csv", action="store_true", help="CSV instead, nested values as columns")
     _state_option(export)
 

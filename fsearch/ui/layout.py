@@ -19,6 +19,9 @@ NARROW = 80
 WIDE = 104
 """From this width on a variant is one line; below, its confirmation is a second line."""
 
+_SHORTEST = 12
+"""Letters of a name that are shown at least."""
+
 _STYLES = {
     "at_least_delta": "bold green",
     "better_than_zero": "green",
@@ -45,8 +48,17 @@ def worded(text: str) -> Text:
     return Text(text, _STYLES.get(text.replace(",", " ").split(" ")[0], "") if text else "")
 
 
-def columns(rows: Sequence[Sequence[Text | str]], align: str, *, indent: int = 2, gap: int = 2) -> list[Text]:
-    """Rows as lines, each column as wide as its widest cell; `align` has one of `<>` a column."""
+def columns(
+    rows: Sequence[Sequence[Text | str]], align: str, *, indent: int = 2, gap: int = 2, width: int = 0
+) -> list[Text]:
+    """Rows as lines, each column as wide as its widest cell; `align` has one of `<>` a column.
+
+    With `width` the names of the first column are shortened, as far as that makes the lines fit.
+    """
+    if width:
+        others = [max((_cells(row[at]) for row in rows), default=0) for at in range(1, len(align))]
+        longest = max(_SHORTEST, width - indent - sum(other + gap for other in others if other))
+        rows = [[shortened(row[0], longest) if isinstance(row[0], str) else row[0], *row[1:]] for row in rows]
     widths = [max((_cells(row[at]) for row in rows), default=0) for at in range(len(align))]
     lines = []
     for row in rows:
@@ -61,6 +73,13 @@ def columns(rows: Sequence[Sequence[Text | str]], align: str, *, indent: int = 2
         line.rstrip()
         lines.append(line)
     return lines
+
+
+def shortened(name: str, longest: int) -> str:
+    """A name that fits: both its ends, since what tells it from others is often the last word."""
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest // 3]}…{name[-(longest - longest // 3 - 1) :]}"
 
 
 def paragraph(text: str, width: int, *, indent: int = 2, style: str = "") -> list[Text]:

@@ -106,8 +106,8 @@ class Records:
 def read(name: str) -> Records:
     """The rows of a file. Raises UserError."""
     lines = _lines(name)
-    drafts = "config" in lines[0][1] and "schema" not in lines[0][1]
-    if not drafts and not {"schema", "role"} <= lines[0][1].keys():
+    drafts = _is_drafts(lines[0][1])
+    if not drafts and not _is_ours(lines[0][1]):
         raise UserError(
             f"{name}:{lines[0][0]}: this is neither a row of `fsearch export` nor one of the drafts' records "
             "(task, stage, config, status, bsz, best_val_tok_acc)."
@@ -217,17 +217,46 @@ def _our_row(name: str, line: int, item: dict[str, Any]) -> _OurRow:
     return _checked(_OurRow, name, line, item)
 
 
-def _ours(name: str, rows: Sequence[tuple[int, _OurRow]]) -> Records:
-    """One row an attempt id: its last try, where it is not superseded."""
+def export_rows(name: str) -> list[dict[str, Any]]:
+    """The objects of an export of ours, with all their keys: one an attempt id, its last try that counts.
+
+    Raises UserError for any other file.
+    """
+    lines = _lines(name)
+    if _is_drafts(lines[0][1]):
+        raise UserError(
+            f"{name} has the drafts' records; an export of ours is needed: `fsearch export > FILE`."
+        )
+    if not _is_ours(lines[0][1]):
+        raise UserError(f"{name}:{lines[0][0]}: this is no row of `fsearch export`.")
+    by_line = dict(lines)
+    rows = [(line, _our_row(name, line, item)) for line, item in lines]
+    return [by_line[line] for line, _ in _that_count(rows)]
+
+
+def _is_drafts(item: dict[str, Any]) -> bool:
+    return "config" in item and "schema" not in item
+
+
+def _is_ours(item: dict[str, Any]) -> bool:
+    return {"schema", "role"} <= item.keys()
+
+
+def _that_count(rows: Sequence[tuple[int, _OurRow]]) -> list[tuple[int, _OurRow]]:
+    """One row an attempt id: its last try, where it is not superseded; in the order of the file."""
     last: dict[tuple[str, str], tuple[int, _OurRow]] = {}
     for line, row in rows:
         known = last.get((row.id, row.fingerprint))
         if not row.superseded and (known is None or row.try_number > known[1].try_number):
             last[row.id, row.fingerprint] = (line, row)
+    return sorted(last.values(), key=lambda one: one[0])
+
+
+def _ours(name: str, rows: Sequence[tuple[int, _OurRow]]) -> Records:
     return Records(
         name=name,
         drafts=False,
-        rows=tuple(_recorded(line, row) for line, row in sorted(last.values(), key=lambda one: one[0])),
+        rows=tuple(_recorded(line, row) for line, row in _that_count(rows)),
         superseded=sum(row.superseded for _, row in rows),
     )
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.text import Text
 
 from fsearch.plan import BASELINE
 from fsearch.search.regimes import BestAgainstBest, TaskRegimes
-from fsearch.ui.layout import columns, cut, paragraph
-from fsearch.ui.words import bounds, points
+from fsearch.ui.layout import columns, cut, paragraph, shortened
+from fsearch.ui.words import bounds, place, points
 
 _NOTE = (
     "flip: with another search or first layer the variant "
@@ -30,18 +28,18 @@ def regime_table(found: TaskRegimes, width: int) -> list[Text]:
     rows: list[list[Text | str]] = [[Text(cell, "dim") for cell in head]]
     above = ""
     for row in found.rows:
-        name = "" if row.variant == above else row.variant
+        name = "" if row.variant == above else shortened(row.variant, width // 3)
         above = row.variant
         sign = "replay" if row.replay_of else row.sign
         interval = bounds(row.low, row.high) or f"{row.stage}, one seed"
         colour = "red" if sign == "flip" else "yellow"
         cells: list[Text | str] = [name, points(row.mean), interval, str(row.seeds)]
-        rows.append([*cells, Text(sign, colour), _where(row.where)])
+        rows.append([*cells, Text(sign, colour), place(row.where)])
     lines += [cut(line, width) for line in columns(rows, "<>>><<")]
     below: list[Text] = []
     for row in found.rows:
         if row.replay_of:
-            words = f"{row.variant} ({_where(row.where)}): its runs are those of {row.replay_of}, to the bit"
+            words = f"{row.variant} ({place(row.where)}): its runs are those of {row.replay_of}, to the bit"
             below += paragraph(words, width)
     for one in found.best:
         below += _best(one, width)
@@ -53,25 +51,14 @@ def regime_table(found: TaskRegimes, width: int) -> list[Text]:
 
 
 def _best(found: BestAgainstBest, width: int) -> list[Text]:
-    place = f" ({_where(found.where)})" if found.where else ""
+    where = f" ({place(found.where)})" if found.where else ""
     rates = f"its learning rate {found.variant_lr:g} against {found.baseline_lr:g} of {BASELINE}"
     if found.mean is None:
-        return paragraph(f"{found.variant}{place}, {rates}: not known, as {found.unknown}", width)
+        return paragraph(f"{found.variant}{where}, {rates}: not known, as {found.unknown}", width)
     interval = bounds(found.low, found.high)
-    lines = paragraph(f"{found.variant}{place}, {rates}: {points(found.mean)} {interval}", width)
+    lines = paragraph(f"{found.variant}{where}, {rates}: {points(found.mean)} {interval}", width)
     if found.only_where_the_baseline_is_bad:
         at = " and ".join(f"{lr:g}" for lr in found.gains_at)
         warning = f"warning: its gain at {at} is one over a {BASELINE} whose best learning rate is another"
         lines += paragraph(warning, width, style="yellow")
     return lines
-
-
-def _where(place: dict[str, Any]) -> str:
-    """`q_after lr=0.0001`."""
-    words = []
-    for name, value in place.items():
-        if isinstance(value, str) and name != "steps":
-            words.append(value)
-        else:
-            words.append(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}")
-    return " ".join(words)

@@ -1,36 +1,64 @@
-"""`fsearch report [PLAN]`: what was found, and what may be claimed. Reads only."""
+"""`fsearch report [PLAN]`: what was found, and what may be claimed. Reads only.
+
+In the terminal, or whole as Markdown, as a page, as JSON; `--against` compares with an older export.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
+from fsearch.system.files import write_atomic
 from fsearch.ui.asked import views_of
-from fsearch.ui.errors import OK
+from fsearch.ui.drift import Drift, drift_of
+from fsearch.ui.drift_table import drift_lines
+from fsearch.ui.errors import FAILED, OK, UserError
+from fsearch.ui.findings import Findings, findings_of
 from fsearch.ui.layout import console, put
-from fsearch.ui.rows import Row
-from fsearch.ui.state import folder
+from fsearch.ui.markdown import markdown
+from fsearch.ui.state import folder, looking
 from fsearch.ui.table import overview, plan_report
 from fsearch.ui.view import PlanView
 
 SCHEMA = 2
 """Of the JSON; raised when a key changes its meaning or goes."""
 
+STDOUT = "-"
+
 
 def answer(options: argparse.Namespace) -> int:
-    """Print the report of one plan, or of all plans of the record."""
-    views, _ = views_of(options.plan, folder(options.state), examples=True)
-    if options.json:
-        print(json.dumps(as_json(views), indent=2))
+    """Print or write the report of one plan, or of all plans of the record."""
+    refuse_mixtures(options)
+    state = folder(options.state)
+    views, records = views_of(options.plan, state, examples=options.json or not options.against)
+    drift = None
+    if options.against:
+        plan_names = {record.id: record.name for record in records}
+        drift = drift_of(options.against, views, plan_names, every_plan=options.plan is None)
+    if options.json or options.markdown or options.html:
+        with looking(state) as reader:
+            found = [findings_of(view, reader) for view in views]
+        _give(options, found, drift)
         return OK
     screen = console()
-    put(screen, lines(views, screen.width))
+    put(screen, drift_lines(drift, screen.width) if drift else lines(views, screen.width))
     return OK
+
+
+def refuse_mixtures(options: argparse.Namespace) -> None:
+    """Raises UserError for options that ask for two things in one place."""
+    if options.json + (options.markdown == STDOUT) + (options.html == STDOUT) > 1:
+        raise UserError(
+            "Two reports for one terminal: of --json, --markdown - and --html - give one, or a file."
+        )
+    if options.against and (options.markdown or options.html):
+        raise UserError("--against is for the terminal and for --json; leave out --markdown and --html.")
 
 
 def lines(views: Sequence[PlanView], width: int) -> list[Text]:
@@ -38,27 +66,31 @@ def lines(views: Sequence[PlanView], width: int) -> list[Text]:
     return plan_report(views[0], width) if len(views) == 1 else overview(views, width)
 
 
-def as_json(views: Sequence[PlanView]) -> dict[str, Any]:
-    """Everything in a report; the attempts themselves are `fsearch export`'s."""
-    plans = []
-    for view in views:
-        searches = [asdict(search) for search in view.searches]
-        failures = [_failure(row) for row in view.failures]
-        found = [asdict(task) for task in view.regimes]
-        rest = {"superseded": view.superseded, "searches": searches, "regimes": found, "failures": failures}
-        names = ("id", "name", "path", "at_least", "alpha", "finished", "promoted", "tops_up")
-        plans.append({**{name: getattr(view, name) for name in names}, **rest})
-    return {"schema": SCHEMA, "plans": plans}
+def as_json(found: Sequence[Findings], drift: Drift | None = None) -> dict[str, Any]:
+    """Everything in a report (docs/report.md); the attempts themselves are `fsearch export`'s."""
+    known = {"schema": SCHEMA, "plans": [one.as_json() for one in found]}
+    return known if drift is None else {**known, "drift": drift.as_json()}
 
 
-def _failure(row: Row) -> dict[str, Any]:
-    return {
-        "id": row.attempt.spec.id,
-        "search": row.search,
-        "stage": row.stage,
-        "variant": row.variant,
-        "seed": row.attempt.spec.seed,
-        "tries": len(row.tries),
-        "outcome": row.attempt.outcome,
-        "reason": row.attempt.reason,
-    }
+def _give(options: argparse.Namespace, found: Sequence[Findings], drift: Drift | None) -> None:
+    if options.json:
+        print(json.dumps(as_json(found, drift), indent=2))
+    if options.markdown:
+        _write(options.markdown, markdown(found))
+    if options.html:
+        from fsearch.ui.page import page  # matplotlib and jinja2, which nothing else needs
+
+        _write(options.html, page(found))
+
+
+def _write(name: str, text: str) -> None:
+    """Print it, or replace the file; where that is goes to stderr, as stdout may have another report."""
+    if name == STDOUT:
+        print(text, end="")
+        return
+    data = text.encode("utf-8", "replace")
+    try:
+        write_atomic(Path(name), data)
+    except OSError as error:
+        raise UserError(f"{name}: the report cannot be written ({error.strerror}).", FAILED) from None
+    print(f"wrote {name} ({len(data) / 1000:.0f} kB)", file=sys.stderr)

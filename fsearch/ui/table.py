@@ -12,7 +12,7 @@ from rich.text import Text
 
 from fsearch.plan import BASELINE
 from fsearch.search.verdict import FIRST_LEVEL, SECOND_LEVEL
-from fsearch.ui.layout import WIDE, columns, paragraph, pulled_apart, worded
+from fsearch.ui.layout import WIDE, columns, paragraph, pulled_apart, shortened, worded
 from fsearch.ui.regime_table import regime_table
 from fsearch.ui.rows import Row
 from fsearch.ui.view import PlanView, SearchView, VariantView
@@ -54,7 +54,7 @@ def plan_report(view: PlanView, width: int) -> list[Text]:
 def search_report(search: SearchView, at_least: float, width: int) -> list[Text]:
     """One search: heading, levels, variants, claim."""
     lines = [Text(search.label, "bold cyan")]
-    lines += [line for level in _levels(search) for line in paragraph(level, width, style="dim")]
+    lines += [line for level in levels(search) for line in paragraph(level, width, style="dim")]
     for warning in warnings(search):
         lines += paragraph(f"warning: {warning}", width, style="yellow")
     if search.failed:
@@ -63,7 +63,9 @@ def search_report(search: SearchView, at_least: float, width: int) -> list[Text]
         lines += [Text(f"    {line}", "red") for line in counts]
     elif search.begun:
         lines.append(Text())
-        lines += _wide(search, at_least, width) if width >= WIDE else _narrow(search, at_least, width)
+        wide = _wide(search, at_least, width) if width >= WIDE else []
+        fits = wide and all(line.cell_len <= width for line in wide)
+        lines += wide if fits else _narrow(search, at_least, width)
         lines += _metrics(search, width)
     lines.append(Text())
     lines += paragraph(claim(search, at_least), width)
@@ -78,19 +80,19 @@ def overview(views: Sequence[PlanView], width: int) -> list[Text]:
         lines.append(pulled_apart(Text(view.name, "bold"), Text(f"{view.id[:8]}  {where}", "dim"), width))
         rows: list[list[Text | str]] = []
         for search in view.searches:
-            best = _best(search)
+            best = search.best
             found = Text("failed", "red") if search.failed else Text("nothing confirmed", "dim")
             rows.append(
                 [
                     search.label,
                     percent(search.stages[-1].baseline_mean or search.stages[0].baseline_mean),
-                    best.name if best else "",
+                    shortened(best.name, width // 4) if best else "",
                     points(best.mean) if best else "",
                     interval(best) if best and width >= WIDE else "",
                     worded(verdict(best)) if best else found,
                 ]
             )
-        lines += [*columns(rows, "<><>><"), Text()]
+        lines += [*columns(rows, "<><>><", width=width), Text()]
     notes = (
         "Of each search: the baseline's score and the best confirmed variant.",
         "`fsearch report PLAN` shows one plan in full.",
@@ -98,12 +100,8 @@ def overview(views: Sequence[PlanView], width: int) -> list[Text]:
     return lines + [line for note in notes for line in paragraph(note, width, indent=0, style="dim")]
 
 
-def _best(search: SearchView) -> VariantView | None:
-    confirmed = [variant for variant in search.variants if variant.mean is not None and not variant.same_as]
-    return max(confirmed, key=lambda variant: variant.mean or 0.0, default=None)
-
-
-def _levels(search: SearchView) -> list[str]:
+def levels(search: SearchView) -> list[str]:
+    """What the baseline scores, what was scored, and how large the noise is: a sentence each."""
     scores = []
     for stage in search.stages:
         if stage.baseline_mean is not None:
@@ -151,7 +149,7 @@ def _wide(search: SearchView, at_least: float, width: int) -> list[Text]:
         else:
             row += [""] * 6
         rows.append([*row, worded(verdict(variant))])
-    table = columns(rows, "<" + "><" * len(screens) + ">>>>>><")
+    table = columns(rows, "<" + "><" * len(screens) + ">>>>>><", width=width)
     lines = []
     for at, line in enumerate(table):
         lines.append(line)
@@ -173,7 +171,7 @@ def _narrow(search: SearchView, at_least: float, width: int) -> list[Text]:
             else:
                 row += ["", ""]
         rows.append([*row, worded(verdict(variant))])
-    table = columns(rows, "<" + "><" * len(screens) + "<")
+    table = columns(rows, "<" + "><" * len(screens) + "<", width=width)
     lines = []
     for at, line in enumerate(table):
         lines.append(line)
@@ -237,7 +235,7 @@ def _why(search: SearchView, index: int, width: int) -> list[Text]:
 
 def _metrics(search: SearchView, width: int) -> list[Text]:
     """The metrics of the best confirmed variant beside the baseline's, where the task has its own."""
-    best = _best(search)
+    best = search.best
     if best is None or len(best.metrics) < 2:
         return []
     each = (f"{name} {found.baseline:.3f} -> {found.variant:.3f}" for name, found in best.metrics.items())
@@ -293,6 +291,14 @@ def _notes_on_tests(view: PlanView) -> list[str]:
 
 
 def _footnotes(view: PlanView, width: int) -> list[Text]:
+    notes = footnotes(view)
+    return [Text()] * bool(notes) + [
+        line for note in notes for line in paragraph(note, width, indent=0, style="dim")
+    ]
+
+
+def footnotes(view: PlanView) -> list[str]:
+    """What the figures of a plan mean, as far as it has them."""
     notes = []
     if any(variant.differences for search in view.searches for variant in search.variants):
         notes += _notes_on_tests(view)
@@ -303,6 +309,4 @@ def _footnotes(view: PlanView, width: int) -> list[Text]:
     if view.superseded:
         rows = "row is" if view.superseded == 1 else "rows are"
         notes.append(f"{view.superseded} {rows} kept from other code, data or machine, and not used.")
-    return [Text()] * bool(notes) + [
-        line for note in notes for line in paragraph(note, width, indent=0, style="dim")
-    ]
+    return notes

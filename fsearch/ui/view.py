@@ -133,6 +133,12 @@ class SearchView:
     count: Count
     superseded: int  # rows kept from other code, data or machine
 
+    @property
+    def best(self) -> VariantView | None:
+        """The confirmed variant with the largest mean."""
+        confirmed = [one for one in self.variants if one.mean is not None and not one.same_as]
+        return max(confirmed, key=lambda one: one.mean or 0.0, default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanView:

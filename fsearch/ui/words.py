@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from fsearch.plan import BASELINE
 from fsearch.search.screening import Tie
@@ -15,6 +16,9 @@ from fsearch.ui.view import SearchView, VariantView
 
 MUCH_LOST = 0.2
 """Share of useful variants that a screen may lose without a warning."""
+
+MILLIJOULES = 3.6e6
+"""Of a watt hour."""
 
 NOT_INSPECTED = "the checkpoint is not inspected yet"
 
@@ -114,10 +118,21 @@ def memory(mib: float) -> str:
 
 def energy(mj: float) -> str:
     """What was taken, from millijoules: `310 J`, `12.4 Wh`, `1.24 kWh`."""
-    watt_hours = mj / 3.6e6
+    watt_hours = mj / MILLIJOULES
     if watt_hours < 0.1:
         return f"{mj / 1000:.0f} J"
     return f"{watt_hours:.1f} Wh" if watt_hours < 1000 else f"{watt_hours / 1000:.2f} kWh"
+
+
+def place(where: dict[str, Any]) -> str:
+    """What tells a search from its siblings: `q_after lr=0.0001`."""
+    words = []
+    for name, value in where.items():
+        if isinstance(value, str) and name != "steps":
+            words.append(value)
+        else:
+            words.append(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}")
+    return " ".join(words)
 
 
 def since(moment: str, now: datetime) -> timedelta:

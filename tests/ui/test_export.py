@@ -29,6 +29,7 @@ KEYS = [
         "backend",
         "superseded",
         "seconds",
+        "energy_mj",
         "peak_memory_mib",
         "memory_mib",
     ),

@@ -12,8 +12,8 @@ from fsearch.ui.cli import parser, verbs
 from tests.ui.commands import ROOT
 
 HEAVY = {
-    *("torch", "sqlalchemy", "alembic", "rich", "pydantic", "numpy", "scipy", "yaml", "pandas", "matplotlib"),
-    *("datasets", "pyarrow", "huggingface_hub", "pynvml", "safetensors", "importlib_metadata"),
+    *("torch", "sqlalchemy", "alembic", "rich", "pydantic", "numpy", "scipy", "yaml", "pandas", "jinja2"),
+    *("matplotlib", "datasets", "pyarrow", "huggingface_hub", "pynvml", "safetensors", "importlib_metadata"),
 }
 
 
