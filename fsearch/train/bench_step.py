@@ -23,7 +23,7 @@ def run(job: Job, channel: Channel) -> None:
     "batch" and "tokens" are the shape's own where they are None. The kernel is built if it is not there.
     """
     channel.enter("build")
-    if not load_built(Path(job["cache"]), (), channel):
+    if load_built(Path(job["cache"]), (), channel) is None:
         return
     channel.enter("measure")
     from fsearch.train.step_measurement import SHAPES, StepMeasurement
