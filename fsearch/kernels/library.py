@@ -39,7 +39,8 @@ def load(path: Path) -> None:
     torch.ops.load_library(str(path))  # type: ignore[no-untyped-call]
     compiled.register()
     _loaded = path
-    _has_v2 = has_cuda() and hasattr(torch.ops.fsearch, "wkv7_v2_forward")
+    arguments = torch.ops.fsearch.wkv7.default._schema.arguments
+    _has_v2 = has_cuda() and any(argument.name == "chunked" for argument in arguments)
     _table = tuning.read(path) if _has_v2 else ()
 
 

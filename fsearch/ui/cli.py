@@ -122,6 +122,9 @@ def parser() -> argparse.ArgumentParser:
     kernel.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
     _state_option(kernel)
     step = subjects.add_parser("step", help="optimizer steps: tokens a second, memory, what takes the time")
+    step.add_argument(
+        "--device", type=_device, default="cpu", help="cpu (default), auto (a GPU if there is one), cuda:0"
+    )
     step.add_argument("--shape", choices=("demo", "0.1b"), default="0.1b", help="the model (0.1b)")
     step.add_argument("--batch", type=_count, metavar="N", help="examples a step (0.1b: 1, demo: 32)")
     step.add_argument("--tokens", type=_tokens, metavar="N", help="tokens an example (0.1b: 256, demo: 18)")
