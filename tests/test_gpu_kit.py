@@ -15,7 +15,7 @@ import pytest
 
 from fsearch import tasks
 from fsearch.plan import parse
-from tests.gpu.summary import PARTS, Part, judged, main, search_fault
+from tests.gpu.summary import PARTS, Part, judged, main, markdown, search_fault
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "gpu" / "run_all.sh"
@@ -193,6 +193,43 @@ def test_a_skipped_part_on_a_gpu_is_not_enough(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "parts.tsv").write_text("\n".join(lines.values()))
     assert main(tmp_path, "cpu") == 1
     assert "failed: kernel: it left no outcome" in capsys.readouterr().out
+
+
+def test_the_page_of_a_card(tmp_path: Path) -> None:
+    """Figures that only a card can give find their places: two kernels, a table of choices, a stated peak."""
+    took = {"best_s": 0.002, "median_s": 0.003, "ratio_to_kernel": 1.0, "capture_ratio": 1.02}
+    took |= {"share_of_floor": 0.2, "peak_memory_bytes": 2**30}
+    row = {"B": 8, "T": 4096, "H": 12, "N": 64, "contender": "cuda2", "left_out": None, "wrong": []}
+    row |= {"errors": {"y": 0.002, "dw": 0.01}, "forward": took, "forward_backward": took}
+    slow = {**row, "contender": "cuda1", "wrong": ["dw"], "errors": {"y": 0.001, "dw": None}}
+    slow |= {"forward_backward": {**took, "median_s": 0.006, "ratio_to_kernel": None, "capture_ratio": None}}
+    absent = {**dict.fromkeys("BTHN", 8), "contender": "cuda2", "left_out": "it takes no heads of 8"}
+    limits = {"copy_bytes_per_s": 4.3e12, "matmul_flop_per_s": 7.9e14}
+    kernel = {"kernel": "cuda2", "dtype": "bfloat16", "limits": limits, "rows": [absent, row, slow]}
+    kernel |= {"tuning": {"name": "cuda2-tuned-01234567", "file": "x", "rows": [row, slow, absent]}}
+    (tmp_path / "kernel.json").write_text(json.dumps(kernel))
+    (tmp_path / "tune.json").write_text(json.dumps(kernel))
+    step = {
+        "precision": "bf16",
+        "step_s": {"median": 0.1},
+        "tokens_per_s": 163840.0,
+        "peak_memory_mib": 9000.0,
+    }
+    step |= {"flop_per_s": 2e14, "mfu": 0.21}
+    shape = {"batch": 8, "tokens": 2048}
+    report = {"shape": shape, "parameters": 191e6, "kernel": "cuda2", "rows": [step]}
+    (tmp_path / "step.json").write_text(json.dumps(report))
+    (tmp_path / "machine.json").write_text(json.dumps({"date": "2027-01-02T03:04:05", "gpu": "NVIDIA H200"}))
+    text = markdown(tmp_path, [Part("tests", "passed", 0, 5, 9, "90 tests | 2 skipped")])
+    assert text.startswith("# 2027-01-02, NVIDIA H200\n")
+    assert "| tests | **passed** | 5 s | 9 s | 90 tests / 2 skipped |" in text
+    assert "From then on chosen as `cuda2-tuned-01234567`." in text
+    assert "| B=8 T=4096 H=12 N=64 | 6.00 ms | 3.00 ms | 2.00 |" in text
+    assert "| B=8 T=4096 H=12 N=64 | cuda2 | 2.00 ms | 2.00 ms | 1x | 20 % | 1.02x | 1.00 GiB |" in text
+    assert "| cuda1 | 2.00 ms | 2.00 ms WRONG |  | 20 % |  | 1.00 GiB |" in text
+    assert "| B=8 T=8 H=8 N=8 | cuda2 | left out: it takes no heads of 8 |" in text
+    assert "| cuda2 | 2.0e-03 | 1.0e-02 |" in text and "| cuda1 | 1.0e-03 | inf |" in text
+    assert "| bf16 | 100 ms | 163,840 | 200 | 21 % | 8.79 GiB |" in text
 
 
 @pytest.mark.parametrize("name", ["search.yaml", "search_small.yaml"])

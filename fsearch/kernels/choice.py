@@ -75,17 +75,20 @@ def chosen(call: Call, table: Table, *, has_v2: bool) -> Kernel:
     """
     if not has_v2 or not v2_takes(call.dtype, call.N) or call.T < LEAST_TOKENS:
         return "cuda1"
-    kind = (call.architecture, call.decay, call.N)
-    for measured in (table, SHIPPED):
-        if alike := [one for one in measured if (one.architecture, one.decay, one.N) == kind]:
-            return min(alike, key=lambda one: _distance(call, one)).kernel
-    return "cuda2"
+    nearest = _nearest(call, table) or _nearest(call, SHIPPED)
+    return nearest.kernel if nearest else "cuda2"
 
 
-def _distance(call: Call, one: Measurement) -> tuple[float, int, int, int]:
-    """How far a measurement is from a call; of equally far ones the smallest shape comes first."""
-    heads = abs(math.log2(call.B * call.H) - math.log2(one.B * one.H))
-    return heads + abs(math.log2(call.T) - math.log2(one.T)), one.T, one.B, one.H
+def _nearest(call: Call, table: Table) -> Measurement | None:
+    """The measurement of the call's kind that is least far from it; of equally far ones the smallest."""
+    nearest, least = None, math.inf
+    for one in sorted(table, key=lambda one: (one.T, one.B, one.H)):
+        if (one.architecture, one.decay, one.N) == (call.architecture, call.decay, call.N):
+            heads = abs(math.log2(call.B * call.H) - math.log2(one.B * one.H))
+            distance = heads + abs(math.log2(call.T) - math.log2(one.T))
+            if distance < least:
+                nearest, least = one, distance
+    return nearest
 
 
 def name(table: Table, *, has_v2: bool) -> str:

@@ -11,6 +11,7 @@ Deliberately not here: what is measured and how (fsearch.train.kernel_measuremen
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +101,11 @@ def load_built(cache: Path, targets: tuple[str, ...], channel: Channel) -> Path 
 
 
 def device_of(asked: str) -> torch.device:
-    """The device that a name stands for. Raises ValueError, with a sentence, if it is not there."""
+    """The device that a name stands for, in the order of `fsearch run`, which is that of nvidia-smi.
+
+    Raises ValueError, with a sentence, if it is not there.
+    """
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # CUDA reads it when it starts
     import torch
 
     if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):

@@ -47,7 +47,9 @@ FULL = (
     Shape(16, 256, 12, 64),
     Shape(8, 1024, 12, 64),
     Shape(1, 8192, 12, 64),
+    Shape(2, 4096, 12, 64),
     Shape(8, 4096, 12, 64),
+    Shape(8, 4096, 6, 128),
     Shape(16, 8192, 12, 64),
 )
 """In the order of their size: each tells how long the next will take, and how much memory."""

@@ -44,6 +44,18 @@ def test_auto_runs_what_was_chosen(both: torch.device, dtype: torch.dtype, T: in
     assert found[1] is not None and wanted[1] is not None and torch.equal(found[1], wanted[1])
 
 
+def test_torch_compile_chooses(both: torch.device) -> None:
+    """With "auto" inside, a compiled function has no break and gives the same bits."""
+    case = move(random_case(2, 200, 2, 64).to(torch.bfloat16), both)
+
+    def function(*xs: torch.Tensor) -> torch.Tensor:
+        return wkv7_fs(*xs, case.p)[0]
+
+    torch.compiler.reset()
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(*case.tensors), function(*case.tensors))
+
+
 def test_tuning(both: torch.device, kernel_library: Path, tmp_path: Path, with_gpus: dict[str, str]) -> None:
     """Both kernels are right at every shape, and a new process chooses by the table that is left."""
     cache = tmp_path / "state" / "cache" / "kernel"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fsearch.kernels import choice, tuning
 from fsearch.kernels.choice import Call, Measurement, chosen, name
@@ -91,6 +92,22 @@ def test_a_choice_has_a_name() -> None:
     assert name([measured(256, "cuda2"), table[1]], has_v2=True) != tuned
     assert name(table[:1], has_v2=True) != tuned
     assert measured(256, "cuda1", v1_ms=1.0, v2_ms=1.0).kernel == "cuda1"
+
+
+def test_torch_compile_takes_it_whole() -> None:
+    """A choice inside a compiled function is made for the shape at hand, without a break in the graph."""
+    table = (measured(64, "cuda1"), measured(4096, "cuda2"))
+
+    def scaled(x: torch.Tensor) -> torch.Tensor:
+        B, T, H, N = x.shape
+        call = Call("sm_90", str(x.dtype).removeprefix("torch."), B, T, H, N)
+        return x * (2 if chosen(call, table, has_v2=True) == "cuda2" else 1)
+
+    torch.compiler.reset()
+    compiled = torch.compile(scaled, backend="aot_eager", fullgraph=True)
+    for T, factor in ((64, 1), (100, 1), (4000, 2), (4096, 2)):
+        x = torch.ones(8, T, 12, 64, dtype=torch.bfloat16)
+        assert torch.equal(compiled(x), x * factor)
 
 
 def test_it_needs_no_torch() -> None:
