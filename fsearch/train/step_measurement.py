@@ -190,7 +190,7 @@ class StepMeasurement:
         self._loss = self._loss.detach()
 
     def _update(self) -> None:
-        self._optimization.update(self._done)
+        self._optimization.update(min(self._done, _MOST_STEPS - 1))  # the schedule has no more steps
 
     def _operators(self, steps: int) -> dict[str, float]:
         """Shares of some more steps by kind of operator. The rest is Python's and the profiler's too."""
