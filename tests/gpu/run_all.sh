@@ -49,12 +49,13 @@ else
   export FSEARCH_KERNEL_CACHE=$state/cache/kernel
 fi
 
+say() { printf '%s %-10s %s\n' "$(date +%H:%M:%S)" "$1" "$2"; }
+
 record() { # PART OUTCOME EXIT_CODE SECONDS LIMIT WHY
   (IFS=$'\t'; printf '%s\n' "$*") >> "$out/parts.tsv"
-  printf '%s %-10s %s%s\n' "$(date +%H:%M:%S)" "$1" "$2" "${6:+: $6}"
 }
 
-skip() { record "$1" skipped '' 0 0 "$2"; }
+skip() { record "$1" skipped '' 0 0 "$2"; say "$1" "skipped: $2"; }
 
 wanted() {
   [ -z "$only" ] && return 0
@@ -69,7 +70,7 @@ trap '[ -z "$child" ] || { kill "$child"; wait "$child"; }; echo "run_all.sh: st
 part() { # PART LIMIT_S COMMAND...: its output goes into a log, its outcome into parts.tsv
   local name=$1 limit=$2 began=$SECONDS code outcome
   shift 2
-  printf '%s %-10s begins, at most %s s\n' "$(date +%H:%M:%S)" "$name" "$limit"
+  say "$name" "begins, at most $limit s"
   timeout --kill-after=30 "$limit" "$@" > "$out/logs/$name.log" 2>&1 < /dev/null &
   child=$!
   wait "$child"
@@ -78,6 +79,7 @@ part() { # PART LIMIT_S COMMAND...: its output goes into a log, its outcome into
   case $code in 0) outcome=passed ;; 124 | 137) outcome='timed out' ;; *) outcome=failed ;; esac
   [ "$code" -eq 0 ] || tail -n 3 "$out/logs/$name.log" | sed 's/^/           | /'
   record "$name" "$outcome" "$code" $((SECONDS - began)) "$limit" ''
+  say "$name" "exit code $code after $((SECONDS - began)) s" # whether it has passed is for the summary to say
 }
 
 fsearch=("$python" -m fsearch)
