@@ -26,6 +26,7 @@ import torch
 from fsearch.system import faults
 from fsearch.system.scratch import locked
 
+from . import choice, tuning
 from .compilation import Deadline, Progress, compile_library
 from .toolchain import KernelBuildError, NoSpace, Toolchain, find_toolchain, native_targets
 
@@ -96,7 +97,7 @@ def build(
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoSpace(cache) from error
             raise KernelBuildError(_about_the_folder(cache, error)) from error
-    return Built(library, "cuda1" if toolchain.targets else _cpu_backend(), toolchain.targets)
+    return Built(library, _cuda_backend(library) if toolchain.targets else _cpu_backend(), toolchain.targets)
 
 
 def _silent(line: str) -> None:
@@ -138,6 +139,11 @@ def _library_path(cache: Path, toolchain: Toolchain) -> Path:
         data = part.encode()
         digest.update(len(data).to_bytes(8, "little") + data)
     return cache.resolve() / f"wkv7-{digest.hexdigest()[:16]}.so"
+
+
+def _cuda_backend(library: Path) -> str:
+    has_v2 = any(csrc_dir().glob("wkv7_v2*.cu"))
+    return choice.name(tuning.read(library) if has_v2 else (), has_v2=has_v2)
 
 
 def _cpu_backend() -> str:

@@ -39,7 +39,7 @@ def future_seed(captured: Tensor, gate: Tensor, *, norm: bool, clip: float | Non
     """
     _check(captured, gate, clip)
     gates = gate.expand(captured.shape[:2])
-    if library.chosen(captured.device, captured.dtype) == "chunked":
+    if not library.runs_compiled(captured.device, captured.dtype):
         return _portable(captured, gates, norm, clip)
     return future_seed_compiled(captured, gates, norm, clip)
 

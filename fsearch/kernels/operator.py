@@ -31,7 +31,7 @@ def wkv7_fs(
     *,
     decay: Literal["sigmoid", "exp"] = "sigmoid",
     return_final: bool = False,
-    impl: Literal["auto", "cpu", "cuda1", "chunked"] = "auto",
+    impl: Literal["auto", "cpu", "cuda1", "cuda2", "chunked"] = "auto",
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The RWKV-7 recurrence with the state captured after each sample's first `p` tokens.
 
@@ -65,7 +65,7 @@ def wkv7_fs(
     if decay not in ("sigmoid", "exp"):
         raise ValueError(f"decay must be 'sigmoid' or 'exp', not {decay!r}")
     if impl == "auto":
-        impl = library.chosen(r.device, r.dtype)
+        impl = library.chosen(r.device, r.dtype, r.shape, decay)
     if impl == "chunked":
         if p is not None:
             _check_range(p, r.shape[1])

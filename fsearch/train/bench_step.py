@@ -13,24 +13,33 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fsearch.train.bench_kernel import load_built
-from fsearch.train.job import Channel, Job, argument_parser, main
+from fsearch.train.bench_kernel import device_of, load_built
+from fsearch.train.job import Channel, Job, argument_parser, main, set_environment
 
 
 def run(job: Job, channel: Channel) -> None:
-    """Measure a job's "shape" by name in its "precision" with its "threads", the kernel from its "cache".
+    """Measure a job's "shape" by name on its "device" in its "precision" with its "threads".
 
-    "batch" and "tokens" are the shape's own where they are None. The kernel is built if it is not there.
+    "batch" and "tokens" are the shape's own where they are None. The kernel is from the job's "cache", built
+    if it is not there.
     """
+    set_environment()
     channel.enter("build")
-    if not load_built(Path(job["cache"]), (), channel):
+    from fsearch.train.kernel_measurement import targets_of
+
+    try:
+        device = device_of(job["device"])
+    except ValueError as error:
+        channel.send("result", outcome="refused", reason=str(error))
+        return
+    if load_built(Path(job["cache"]), targets_of(device), channel) is None:
         return
     channel.enter("measure")
     from fsearch.train.step_measurement import SHAPES, StepMeasurement
 
     shape = SHAPES[job["shape"]]
     batch, tokens = job["batch"] or shape.batch, job["tokens"] or shape.tokens
-    StepMeasurement(shape, batch, tokens, job["precision"], job["threads"], channel).run()
+    StepMeasurement(shape, batch, tokens, job["precision"], device, job["threads"], channel).run()
     channel.send("result", outcome="completed")
 
 

@@ -140,18 +140,17 @@ def _leaf(x: Tensor) -> Tensor:
     return x.contiguous().detach().requires_grad_()
 
 
-def operator(case: Case, impl: Literal["cpu", "cuda1", "chunked"]) -> Work:
-    """Our operator, by one of its implementations: one call."""
+def operator(case: Case, impl: Literal["cpu", "cuda1", "cuda2", "chunked"], capture: bool = True) -> Work:
+    """Our operator, by one of its implementations: one call. Without `capture` there is no `cap`."""
     shape = case.shape
-    p = torch.full((shape.B,), shape.p, device=case.dy.device)
+    p = torch.full((shape.B,), shape.p, device=case.dy.device) if capture else None
 
     def call(leaves: Sequence[Tensor]) -> list[Tensor]:
         r, w, k, v, a, b, s0 = leaves
         y, cap, _ = wkv7_fs(r, w, k, v, a, b, s0, p, decay="sigmoid", impl=impl)
-        assert cap is not None
-        return [y, cap]
+        return [y] if cap is None else [y, cap]
 
-    return Work([_leaf(x) for x in case.tensors], call, [case.dy, case.dcap])
+    return Work([_leaf(x) for x in case.tensors], call, [case.dy, case.dcap][: 1 + capture])
 
 
 def loop(case: Case) -> Work:
@@ -184,43 +183,24 @@ def _loop(case: Case, by_token: Callable[[Tensor], Sequence[Tensor]]) -> Work:
     return Work([_leaf(x) for x in case.tensors], call, [case.dy, case.dcap])
 
 
-def peer_is_here() -> bool:
-    """Whether fla-core is installed."""
-    return importlib.util.find_spec("fla") is not None
+Recurrence = Callable[..., tuple[Tensor, Tensor | None]]
+"""What a peer is: called with r, w, k, v, a, b, s0 and whether the final state is wanted, it gives y and that
+state, or None. Shapes, dtypes and decay are those of a Case; contiguous tensors; differentiable."""
 
 
-def peer(case: Case) -> Work:
-    """fla-core's chunk_rwkv7. It captures nothing, so it takes two calls; the state between them is `cap`.
+def peer(case: Case, recurrence: Recurrence) -> Work:
+    """A kernel that captures nothing, so that it takes two calls; the state between them is `cap`.
 
-    Prompt and answer lie apart from the start, as they would in a model that makes two calls. It wants the
-    log decay, which is made from the same raw input here, and its states are the transpose of ours. Saying
-    how low the log decay can get lets it use its fast path. Raises whatever its import raises.
+    Prompt and answer lie apart from the start, as they would in a model that makes two calls.
     """
-    chunk_rwkv7: Any = importlib.import_module("fla.ops.rwkv7").chunk_rwkv7
     *tokens, s0 = case.tensors
     p = case.shape.p
 
     def call(leaves: Sequence[Tensor]) -> list[Tensor]:
-        state = leaves[-1].mT
-        outputs: list[Tensor] = []
-        for part in (leaves[:6], leaves[6:12]):
-            r, w, k, v, a, b = part
-            y, final = chunk_rwkv7(
-                r=r,
-                w=_LOWEST_LOG_DECAY * torch.sigmoid(w),
-                k=k,
-                v=v,
-                a=a,
-                b=b,
-                scale=1.0,
-                initial_state=state,
-                output_final_state=not outputs,
-                lower_bound=_LOWEST_LOG_DECAY,
-            )
-            outputs.append(y)
-            if len(outputs) == 1:
-                state = final
-        return [*outputs, state.mT]
+        prompt, cap = recurrence(*leaves[:6], leaves[12], True)
+        assert cap is not None, "the peer gave no final state"
+        answer, _ = recurrence(*leaves[6:12], cap, False)
+        return [prompt, answer, cap]
 
     def joined(outputs: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         halves = zip(gradients[:6], gradients[6:12], strict=True)
@@ -233,3 +213,47 @@ def peer(case: Case) -> Work:
 
     leaves = [_leaf(x[:, :p]) for x in tokens] + [_leaf(x[:, p:]) for x in tokens] + [_leaf(s0)]
     return Work(leaves, call, [case.dy[:, :p].contiguous(), case.dy[:, p:].contiguous(), case.dcap], joined)
+
+
+def named_peer(place: str) -> Recurrence:
+    """The function that "module:function" names, of whatever Python can import.
+
+    Raises ValueError, with a sentence, if there is none.
+    """
+    module, _, function = place.partition(":")
+    try:
+        found: Recurrence = getattr(importlib.import_module(module), function)
+    except Exception as error:  # whatever somebody else's module raises
+        raise ValueError(
+            f"The peer {place} cannot be had ({type(error).__name__}: {error}). Is its folder in PYTHONPATH?"
+        ) from error
+    return found
+
+
+def fla_is_here() -> bool:
+    """Whether fla-core is installed."""
+    return importlib.util.find_spec("fla") is not None
+
+
+def fla(
+    r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, s0: Tensor, final: bool
+) -> tuple[Tensor, Tensor | None]:
+    """fla-core's chunk_rwkv7 as a Recurrence.
+
+    It wants the log decay, which is made from the same raw input here, and its states are the transpose of
+    ours. Saying how low the log decay can get lets it use its fast path. Raises whatever its import raises.
+    """
+    chunk_rwkv7: Any = importlib.import_module("fla.ops.rwkv7").chunk_rwkv7
+    y, state = chunk_rwkv7(
+        r=r,
+        w=_LOWEST_LOG_DECAY * torch.sigmoid(w),
+        k=k,
+        v=v,
+        a=a,
+        b=b,
+        scale=1.0,
+        initial_state=s0.mT,
+        output_final_state=final,
+        lower_bound=_LOWEST_LOG_DECAY,
+    )
+    return y, state.mT if final else None

@@ -17,21 +17,23 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from fsearch import kernels
-from fsearch.kernels import build
+from fsearch.kernels import choice, library
+from fsearch.kernels.library import Implementation
 from fsearch.kernels.toolchain import find_toolchain
 from fsearch.system.memory import kib_in
 from fsearch.train import contender, machine_limit
-from fsearch.train.contender import Case, Shape, Work, part_of
+from fsearch.train.contender import Case, Recurrence, Shape, Work, part_of
 from fsearch.train.job import Channel
 from fsearch.train.machine_limit import Clock, Floor, Pass
 
@@ -45,7 +47,9 @@ FULL = (
     Shape(16, 256, 12, 64),
     Shape(8, 1024, 12, 64),
     Shape(1, 8192, 12, 64),
+    Shape(2, 4096, 12, 64),
     Shape(8, 4096, 12, 64),
+    Shape(8, 4096, 6, 128),
     Shape(16, 8192, 12, 64),
 )
 """In the order of their size: each tells how long the next will take, and how much memory."""
@@ -68,25 +72,40 @@ class _Ready:
     errors: dict[str, float]
     peak_memory_bytes: dict[Pass, int | None]
     checkpoint_bytes: int | None
+    without_capture: Work | None  # the same without a capture and its gradient
 
 
 class Measurement:
-    """The measurement on one device, for which the compiled kernel is loaded. It reports to `channel`."""
+    """The measurement on one device, for which the compiled kernel is loaded. It reports to `channel`.
 
-    def __init__(self, device: torch.device, threads: int, quick: bool, channel: Channel) -> None:
+    `peers` are the kernels of others, by name, that are measured too.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        threads: int,
+        quick: bool,
+        channel: Channel,
+        peers: Mapping[str, Recurrence] | None = None,
+    ) -> None:
         self._device, self._threads, self._channel = device, threads, channel
         self._rounds_s = 0.3 if quick else 4.0
         self._dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         self._clock = Clock(device, threads)
-        self._kernel: Literal["cpu", "cuda1"] = "cuda1" if device.type == "cuda" else "cpu"
+        self._compiled: tuple[Implementation, ...] = ("cpu",)
+        if device.type == "cuda":
+            self._compiled = ("cuda2", "cuda1") if library.has_cuda2() else ("cuda1",)
         self._contenders: dict[str, Callable[[Case], Work]] = {
-            self._kernel: partial(contender.operator, impl=self._kernel),
-            "chunked": partial(contender.operator, impl="chunked"),
+            name: partial(contender.operator, impl=name) for name in (*self._compiled, "chunked")
         }
+        others = dict(peers or {})
         if device.type == "cpu":
             self._contenders |= {"loop": contender.loop, "unbound": contender.unbound_loop}
-        elif contender.peer_is_here():
-            self._contenders["fla"] = contender.peer
+        elif contender.fla_is_here():
+            others["fla"] = contender.fla
+        self._contenders |= {name: partial(contender.peer, recurrence=one) for name, one in others.items()}
+        self._peers = others.keys()
         self._place: dict[str, Any] = {}
         self._flop_per_s = 0.0
         # Of each contender's last shape: its size, and how long and how much memory a pass took.
@@ -100,14 +119,19 @@ class Measurement:
         limits = {"copy_bytes_per_s": copy, "matmul_flop_per_s": self._flop_per_s}
         self._channel.send("setting", setting={**self._setting(), "limits": limits})
         gc.disable()  # it would strike now one contender and now another
+        for rows in self.rows(shapes, list(self._contenders)):
+            self._channel.send("shape", rows=rows)
+
+    def rows(self, shapes: Sequence[Shape], names: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+        """Of every shape a row for each of these contenders."""
         for at, shape in enumerate(shapes):
             self._place = {"shape": asdict(shape), "number": at + 1, "of": len(shapes)}
-            self._channel.send("shape", rows=self._rows(shape))
+            yield self._rows(shape, names)
             gc.collect()
 
     def _setting(self) -> dict[str, Any]:
         gpu = self._device.type == "cuda"
-        targets = build.native_targets() if gpu else ()
+        targets = targets_of(self._device)
         return {
             "machine": {
                 "device": str(self._device),
@@ -127,14 +151,18 @@ class Measurement:
             "clock": self._clock.name,
         }
 
-    def _rows(self, shape: Shape) -> list[dict[str, Any]]:
+    def _rows(self, shape: Shape, names: Sequence[str]) -> list[dict[str, Any]]:
         """One row for each contender: what it did, or why it was left out."""
-        left_out = {name: why for name in self._contenders if (why := self._too_much(name, shape))}
-        ready = self._warm_up(shape, left_out)
-        seconds = self._rounds({name: one.work for name, one in ready.items()})
+        left_out = {name: why for name in names if (why := self._unfit(name, shape))}
+        ready = self._warm_up(shape, names, left_out)
+        works = {name: one.work for name, one in ready.items()}
+        works |= {_bare(name): one.without_capture for name, one in ready.items() if one.without_capture}
+        seconds = self._rounds(works)
         floors = self._floors(shape) if ready else {}
+        sizes = (shape.B, shape.T, shape.H, shape.N)
+        kernel = library.chosen(self._device, self._dtype, sizes, "sigmoid")
         rows = []
-        for name in self._contenders:
+        for name in names:
             row: dict[str, Any] = {**asdict(shape), "contender": name, "left_out": left_out.get(name)}
             rows.append(row)
             if name not in ready:
@@ -146,12 +174,14 @@ class Measurement:
             row["checkpoint_bytes"] = one.checkpoint_bytes
             for of in PASSES:
                 best = min(seconds[name, of])
-                kernel = min(seconds[self._kernel, of]) if self._kernel in ready else None
+                ours = min(seconds[kernel, of]) if kernel in ready else None
+                bare = min(seconds[_bare(name), of]) if one.without_capture else None
                 row[of] = {
                     "best_s": best,
                     "median_s": statistics.median(seconds[name, of]),
                     "timings": len(seconds[name, of]),
-                    "ratio_to_kernel": best / kernel if kernel else None,
+                    "ratio_to_kernel": best / ours if ours else None,
+                    "capture_ratio": best / bare if bare else None,
                     "floor_by_bytes_s": floors[of].by_bytes_s,
                     "floor_by_flops_s": floors[of].by_flops_s,
                     "share_of_floor": floors[of].seconds / best,
@@ -160,8 +190,10 @@ class Measurement:
             self._last[name] = (shape.size, best, one.peak_memory_bytes["forward_backward"] or 0)
         return rows
 
-    def _too_much(self, name: str, shape: Shape) -> str | None:
-        """Why a contender cannot run a shape in reasonable time and memory, by what its last shape took."""
+    def _unfit(self, name: str, shape: Shape) -> str | None:
+        """Why a contender is not run: it cannot, or not in reasonable time and memory, by its last shape."""
+        if name == "cuda2" and not choice.v2_takes("bfloat16", shape.N):
+            return f"it takes no heads of {shape.N}"
         if name not in self._last:
             return None
         size, seconds, memory = self._last[name]
@@ -172,13 +204,13 @@ class Measurement:
             return f"about {memory * times / 2**30:.0f} GiB of memory, over half of what is free"
         return None
 
-    def _warm_up(self, shape: Shape, left_out: dict[str, str]) -> dict[str, _Ready]:
+    def _warm_up(self, shape: Shape, wanted: Sequence[str], left_out: dict[str, str]) -> dict[str, _Ready]:
         """Run each contender a first time, check what it gives, and measure its memory.
 
         Adds to `left_out` who finds too little memory, and a peer that fails.
         """
         ready: dict[str, _Ready] = {}
-        names = [name for name in self._contenders if name not in left_out]
+        names = [name for name in wanted if name not in left_out]
         if not names:
             return ready
         self._say("computing it in float64")
@@ -208,12 +240,14 @@ class Measurement:
                 left_out[name] = "out of memory"
                 continue
             except Exception as error:
-                if name != "fla":
+                if name not in self._peers:
                     raise
                 left_out[name] = f"it failed: {type(error).__name__}: {error}"
                 continue
-            checkpoints = _checkpoint_bytes(case) if name == self._kernel else None
-            ready[name] = _Ready(work, errors, memory, checkpoints)
+            ours = next((impl for impl in self._compiled if impl == name), None)
+            saved = _checkpoint_bytes(work) if ours else None
+            bare = contender.operator(case, ours, capture=False) if ours else None
+            ready[name] = _Ready(work, errors, memory, saved, bare)
         return ready
 
     def _rounds(self, works: dict[str, Work]) -> dict[tuple[str, Pass], list[float]]:
@@ -247,11 +281,29 @@ class Measurement:
         self._channel.send("progress", doing=doing, **self._place)
 
 
-def _checkpoint_bytes(case: Case) -> int:
-    """What the compiled forward pass saves for the backward one, beside its inputs."""
-    p = torch.full((case.shape.B,), case.shape.p, device=case.dy.device)
-    _, _, _, checkpoints = torch.ops.fsearch.wkv7_forward.default(*case.tensors, p, True, False, True)
-    return int(checkpoints.nbytes)
+def targets_of(device: torch.device) -> tuple[str, ...]:
+    """The nvcc targets of the library that a training on this device uses."""
+    return (library.architecture(device.index or 0),) if device.type == "cuda" else ()
+
+
+def _bare(name: str) -> str:
+    """What a contender is called among the timings when it captures nothing."""
+    return f"{name}, no capture"
+
+
+def _checkpoint_bytes(work: Work) -> int:
+    """What a forward pass saves for the backward one, beside its inputs."""
+    inputs = {x.data_ptr() for x in work.leaves}
+    saved: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        if x.is_floating_point() and x.data_ptr() not in inputs:
+            saved[x.data_ptr()] = x.nbytes
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        work.call(work.leaves)
+    return sum(saved.values())
 
 
 def _peak_memory_bytes(device: torch.device, work: Callable[[], object]) -> int | None:

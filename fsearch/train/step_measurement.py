@@ -1,7 +1,7 @@
 """The measurement of `fsearch bench step`: real optimizer steps of an attempt, on random tokens.
 
 Network, loss, backward pass and update are those of a training; one micro-batch makes a step. Peak memory is
-that of the whole process, so a process measures one precision.
+that of the whole process, on a GPU what torch reserved there, so a process measures one precision.
 
 Deliberately not here: the kernel's build, and everything on the screen.
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 from fsearch import kernels
 from fsearch.plan import canonical, schema
 from fsearch.plan.variant import parse_name
+from fsearch.train import model_flop
 from fsearch.train.batches import Batch
 from fsearch.train.job import Channel
 from fsearch.train.machine_limit import Clock
@@ -32,6 +34,7 @@ from fsearch.train.trainer import set_up_torch
 VARIANT = "scalar_l1"
 LR = 3e-5
 PARTS = ("forward", "backward", "update")
+T = TypeVar("T")
 
 _FEWEST_STEPS, _MOST_STEPS = 4, 200
 _STEPS_S, _PROFILED_S = 1.0, 0.05
@@ -69,11 +72,18 @@ class StepMeasurement:
     """Steps in one precision by a plan's default recipe, with Future-Seed in every layer that can have it."""
 
     def __init__(
-        self, shape: Shape, batch: int, tokens: int, precision: Precision, threads: int, channel: Channel
+        self,
+        shape: Shape,
+        batch: int,
+        tokens: int,
+        precision: Precision,
+        device: torch.device,
+        threads: int,
+        channel: Channel,
     ) -> None:
         set_up_torch(threads)
-        self._precision, self._channel = precision, channel
-        self._clock = Clock(torch.device("cpu"), threads)
+        self._precision, self._device, self._channel = precision, device, channel
+        self._clock = Clock(device, threads)
         self._batch = _random_batch(batch, tokens, shape.vocab_size)
         recipe = {**schema.Recipe(lr=(LR,)).model_dump(), "lr": LR, "precision": precision}
         job = {
@@ -83,20 +93,25 @@ class StepMeasurement:
             "streams": {"init": 0},
         }
         self._say("drawing initial values")
-        self._network = Network.from_job(job, shape.vocab_size)
+        self._network = Network.from_job(job, shape.vocab_size).to(str(device))
         self._optimization = Optimization(self._network, Recipe.from_job(recipe), _MOST_STEPS)
         self._loss = torch.zeros(())
         self._done = 0
-        parameters = sum(parameter.numel() for parameter in self._network.model.parameters())
+        model = self._network.model
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        self._flop = model_flop.of_step(model, self._batch.tokens.size, len(self._batch.targets))
+        self._peak_flop_per_s = model_flop.stated_peak(gpu, precision)
         channel.send(
             "setting",
             setting={
                 "shape": {**asdict(shape), "batch": batch, "tokens": tokens},
                 "targets": len(self._batch.targets),
                 "variant": VARIANT,
-                "parameters": parameters,
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "flop": self._flop,
+                "gpu": gpu,
                 "threads": threads,
-                "kernel": kernels.backend(),
+                "kernel": kernels.backend(device.type, model.compute_dtype, model.head_size),
                 "torch": torch.__version__,
                 "clock": self._clock.name,
             },
@@ -104,33 +119,55 @@ class StepMeasurement:
 
     def run(self) -> None:
         """Make the steps and send a `row`."""
-        self._step()  # the first one allocates what all the others use
-        steps: list[dict[str, float]] = []
-        began = time.monotonic()
-        while len(steps) < _FEWEST_STEPS or (
-            len(steps) < _MOST_STEPS and time.monotonic() - began < _STEPS_S
-        ):
-            steps.append(self._step())
-        memory_mib = peak_resident_mib()  # before the profiler, which takes some of its own
+        self._parts_of_step()  # the first one allocates what all the others use
+        steps = self._several(self._parts_of_step)
         totals = [sum(step.values()) for step in steps]
-        whole, median = sum(totals), statistics.median(totals)
+        shares = {part: sum(step[part] for step in steps) / sum(totals) for part in PARTS}
+        if self._device.type == "cuda":  # which works on one part while the next is being launched
+            totals = self._several(self._whole_step)
+        memory_mib = self._peak_memory_mib()  # before the profiler, which takes some of its own
+        median = statistics.median(totals)
         self._channel.send(
             "row",
             row={
                 "precision": self._precision,
-                "steps": len(steps),
+                "steps": len(totals),
                 "step_s": {"best": min(totals), "median": median},
                 "tokens_per_s": self._batch.tokens.size / median,
                 "peak_memory_mib": memory_mib,
-                "parts": {part: sum(step[part] for step in steps) / whole for part in PARTS},
+                "flop_per_s": self._flop / median,
+                "stated_peak_flop_per_s": self._peak_flop_per_s,
+                "mfu": self._peak_flop_per_s and self._flop / median / self._peak_flop_per_s,
+                "parts": shares,
                 "operators": self._operators(max(1, round(_PROFILED_S / median))),
                 "loss": self._loss.item(),
             },
         )
 
-    def _step(self) -> dict[str, float]:
+    def _several(self, measure: Callable[[], T]) -> list[T]:
+        """What `measure` gives, for about a second."""
+        found: list[T] = []
+        began = time.monotonic()
+        while len(found) < _FEWEST_STEPS or (
+            len(found) < _MOST_STEPS and time.monotonic() - began < _STEPS_S
+        ):
+            self._say(f"step {self._done + 1}")
+            found.append(measure())
+        return found
+
+    def _peak_memory_mib(self) -> float:
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_reserved(self._device) / 2**20
+        return peak_resident_mib()
+
+    def _whole_step(self) -> float:
+        """Seconds of the next step, with no wait for the device inside it."""
+        seconds = self._clock.seconds(self._step)
+        self._done += 1
+        return seconds
+
+    def _parts_of_step(self) -> dict[str, float]:
         """Seconds of each part of the next step."""
-        self._say(f"step {self._done + 1}")
         seconds = {
             "forward": self._clock.seconds(self._forward),
             "backward": self._clock.seconds(self._backward),
@@ -138,6 +175,11 @@ class StepMeasurement:
         }
         self._done += 1
         return seconds
+
+    def _step(self) -> None:
+        self._forward()
+        self._backward()
+        self._update()
 
     def _forward(self) -> None:
         self._optimization.zero_grad()
@@ -148,19 +190,22 @@ class StepMeasurement:
         self._loss = self._loss.detach()
 
     def _update(self) -> None:
-        self._optimization.update(self._done)
+        self._optimization.update(min(self._done, _MOST_STEPS - 1))  # the schedule has no more steps
 
     def _operators(self, steps: int) -> dict[str, float]:
         """Shares of some more steps by kind of operator. The rest is Python's and the profiler's too."""
         self._say("more steps in the profiler")
-        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        on_gpu = self._device.type == "cuda"
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+        with profile(activities=activities) as profiled:
             began = time.perf_counter()
             for _ in range(steps):
-                self._forward()
-                self._backward()
-                self._update()
+                self._step()
+            if on_gpu:
+                torch.cuda.synchronize(self._device)
             seconds = time.perf_counter() - began
-        taken = ((event.key, event.self_cpu_time_total / 1e6) for event in profiled.key_averages())
+        own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+        taken = ((event.key, getattr(event, own) / 1e6) for event in profiled.key_averages())
         return shares_by_operator(taken, seconds)
 
     def _say(self, doing: str) -> None:

@@ -348,6 +348,7 @@ class Trainer:
         halves: list[str] = self._job["halves"] if scores and not self._probe else []
         headline = scores[halves[-1]] if halves else None
         screen = scores["screen"] if len(halves) == 2 else None
+        model = self._network.model
         return {
             "score": headline and headline.score,
             "loss": headline and headline.mean_loss,
@@ -360,10 +361,10 @@ class Trainer:
             "tokens": self._tokens,
             "first_losses": self._first_losses,
             "early_weights_sha256": self._early_sha256,
-            "weights_sha256": weights_sha256(self._network.model),
+            "weights_sha256": weights_sha256(model),
             "seconds": self._seconds,
             "peak_memory_mib": self._memory.peak_mib(),
-            "backend": kernels.backend(self._job["device"]),
+            "backend": kernels.backend(self._job["device"], model.compute_dtype, model.head_size),
             "resumed_from_step": self._resumed_from,
             "examples": {half: scores[half].packed() for half in halves},
         }

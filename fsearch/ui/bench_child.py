@@ -138,7 +138,7 @@ def _refuse_failure(child: Child, log: Path) -> None:
     if ending.result is None:
         how = f"signal {ending.signal}" if ending.signal else f"exit code {ending.exit_code}"
         raise UserError(f"The measurement broke off ({how}). See {shown(log)}.", FAILED)
-    if ending.result["outcome"] == "no_device":
+    if ending.result["outcome"] == "refused":
         raise UserError(ending.result["reason"], USAGE)
     if ending.result["outcome"] != "completed":
         reason = ending.result["reason"]

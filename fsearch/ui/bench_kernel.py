@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fsearch.system.messages import Message
 from fsearch.ui.bench_child import finish, measure, put_now, report_file, report_of
-from fsearch.ui.bench_table import footnotes, heading, shape_lines, shape_name
+from fsearch.ui.bench_table import error_lines, footnotes, heading, shape_lines, shape_name
 from fsearch.ui.errors import FAILED, OK, UserError
 from fsearch.ui.layout import console, put
 from fsearch.ui.state import folder, shown
@@ -24,6 +24,8 @@ def answer(options: argparse.Namespace) -> int:
     state = folder(options.state)
     report = report_of("kernel", options.threads)
     report["quick"] = options.quick
+    report["peers"] = dict(options.peer)
+    report["tuning"] = None
     file = report_file(options.json, state, report)
     screen = console()
     put(screen, [Text(f"state {shown(state)}", "dim")])
@@ -35,12 +37,21 @@ def answer(options: argparse.Namespace) -> int:
         elif message["type"] == "shape":
             report["rows"] += message["rows"]
             put_now(screen, [Text(), *shape_lines(message["rows"], screen.width)])
+        elif message["type"] == "tuning":
+            if report["tuning"] is None:
+                report["tuning"] = {"file": None, "name": None, "rows": []}
+                put_now(screen, [Text(), Text("tuning: v1 beside v2", "dim")])
+            report["tuning"]["rows"] += message["rows"]
+            put_now(screen, [Text(), *shape_lines(message["rows"], screen.width)])
+        elif message["type"] == "tuned":
+            report["tuning"] |= {"file": message["file"], "name": message["name"]}
 
-    cache = state / "cache" / "kernel"
-    job = {"device": options.device, "threads": options.threads, "quick": options.quick, "cache": str(cache)}
+    job = {name: getattr(options, name) for name in ("device", "threads", "quick", "tune")}
+    job |= {"peers": report["peers"], "cache": str(state / "cache" / "kernel")}
     measure("bench_kernel", job, state, screen, take, _doing)
+    put_now(screen, [Text(), *error_lines(report["rows"])])
     finish(screen, file, report, footnotes(report))
-    refuse_wrong(report["rows"])
+    refuse_wrong(report["rows"] + (report["tuning"] or {"rows": []})["rows"])
     return OK
 
 

@@ -46,7 +46,7 @@ def answer(options: argparse.Namespace) -> int:
             report["rows"].append(message["row"])
             put_now(screen, row_lines(message["row"], screen.width))
 
-    asked = {name: getattr(options, name) for name in ("batch", "tokens", "threads")}
+    asked = {name: getattr(options, name) for name in ("device", "batch", "tokens", "threads")}
     job = {**asked, "shape": options.shape, "cache": str(state / "cache" / "kernel")}
     for precision in [options.precision] if options.precision else ["fp32", "bf16"]:
         measure("bench_step", {**job, "precision": precision}, state, screen, take)
@@ -63,10 +63,8 @@ def heading(report: dict[str, Any], width: int) -> list[Text]:
         f"{shape['tokens']} tokens a step, {report['targets']} of them targets, in one micro-batch; "
         f"{report['variant']}"
     )
-    where = (
-        f"{report['environment']['device']}, {threads} thread{'s' * (threads > 1)}; kernel "
-        f"{report['kernel']}, torch {report['torch']}"
-    )
+    device = report["gpu"] or f"{report['environment']['device']}, {threads} thread{'s' * (threads > 1)}"
+    where = f"{device}; kernel {report['kernel']}, torch {report['torch']}"
     titles = "".join(f"{title:>{space}}" for title, space in zip(_COLUMNS, _CELLS, strict=True))
     return [
         *paragraph(model, width, indent=0),
@@ -89,14 +87,21 @@ def row_lines(row: dict[str, Any], width: int) -> list[Text]:
     )
     line = "".join(f"{cell:>{space}}" for cell, space in zip(cells, _CELLS, strict=True))
     operators = ", ".join(f"{name} {percent(row['operators'][key])}" for key, name in _OPERATORS.items())
-    return [Text(line), *paragraph(operators, width, indent=4, style="dim")]
+    made = f"{row['flop_per_s'] / 1e12:.3g} TFLOP/s"
+    if row["mfu"] is not None:
+        made += (
+            f", {percent(row['mfu'])} of the {row['stated_peak_flop_per_s'] / 1e12:.3g} that the maker states"
+        )
+    return [Text(line), *paragraph(f"{made}; {operators}", width, indent=4, style="dim")]
 
 
 def footnotes(report: dict[str, Any]) -> list[str]:
     """What the columns mean."""
+    peak = "that torch reserved on the GPU" if report["gpu"] else "that the whole process had, torch included"
     return [
         f"a step: the median of several ({report['clock']}), and tokens/s from it; forward, backward and "
         "update (clipping and AdamW) are shares of it. The first step does not count.",
-        "peak: the most memory that the whole process had, torch itself included. Below: shares of further "
-        "steps by operator, in a profiler; the rest is other operators, Python and the profiler itself.",
+        f"peak: the most memory {peak}. Below: operations a second that the model asks for (what is computed "
+        "anew is not counted); shares of further steps by operator, in a profiler; the rest is other "
+        "operators, Python and the profiler itself.",
     ]

@@ -5,6 +5,7 @@ Fixed columns, so that a block can be printed as soon as it is measured. Fits 80
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from fsearch.ui.layout import paragraph
 Row = dict[str, Any]
 
 PASSES = ("forward", "forward_backward")
-_NAME = 9
+_NAME = 11
 _CELLS = (9, 7, 6, 9)  # time, ratio, share of the floor, peak memory
 _ERROR = 7
 
@@ -61,13 +62,40 @@ def shape_lines(rows: Sequence[Row], width: int) -> list[Text]:
         title.append(
             f"  floor {seconds(least[0])}, {seconds(least[1])} ({', '.join(dict.fromkeys(by))})", "dim"
         )
-    for row in measured:
-        if row["checkpoint_bytes"] is not None:
-            title.append(f"  saves {size(row['checkpoint_bytes'])}", "dim")
     lines = [title]
     for row in rows:
         lines += _contender(row, width)
+    for row in measured:
+        if row["checkpoint_bytes"] is not None:
+            costs = [f"{row[of]['capture_ratio']:.3f}x {of.replace('_', ' + ')}" for of in PASSES]
+            saves = f"{row['contender']} saves {size(row['checkpoint_bytes'])}"
+            lines += paragraph(f"{saves}; a capture costs {', '.join(costs)}", width, indent=4, style="dim")
     return lines
+
+
+def error_lines(rows: Sequence[Row]) -> list[Text]:
+    """The largest relative error of every output and gradient over all shapes, a line for each contender."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        for name, error in (row.get("errors") or {}).items():
+            of = found.setdefault(row["contender"], {})
+            of.setdefault(name, []).append(math.nan if error is None else error)
+    if not found:
+        return []
+    names = list(next(iter(found.values())))
+    head = "".join(f"{name:>{_ERROR}}" for name in names)
+    lines = [
+        Text(f"{'  largest errors over all shapes':<{_NAME}}", "dim"),
+        Text(f"{'':{_NAME}}{head}", "dim"),
+    ]
+    for contender, errors in found.items():
+        cells = "".join(f"{_short_error(errors[name]):>{_ERROR}}" for name in names)
+        lines.append(Text(f"  {contender:<{_NAME - 2}}{cells}"))
+    return lines
+
+
+def _short_error(errors: Sequence[float]) -> str:
+    return "nan" if any(map(math.isnan, errors)) else f"{max(errors):.0e}"
 
 
 def _contender(row: Row, width: int) -> list[Text]:
@@ -85,8 +113,8 @@ def _contender(row: Row, width: int) -> list[Text]:
             size(found["peak_memory_bytes"]),
         )
         line += "".join(f"{cell:>{space}}" for cell, space in zip(cells, _CELLS, strict=True))
-    errors = row["errors"].values()
-    line += f"{'nan' if None in errors else f'{max(errors):.0e}':>{_ERROR}}"
+    errors = [math.nan if error is None else error for error in row["errors"].values()]
+    line += f"{_short_error(errors):>{_ERROR}}"
     if not row["wrong"]:
         return [Text(line)]
     told = ", ".join(f"{name} {_error(row['errors'][name])}" for name in row["wrong"])
@@ -104,15 +132,28 @@ def footnotes(report: dict[str, Any]) -> list[str]:
         count = "chunks of 16: 8 N^2 + 256 N forward and 18 N^2 + 704 N"
     notes = [
         f"time: the shortest of several, in rounds in which the contenders took turns ({report['clock']}). "
-        "ratio: that time over the compiled kernel's. Half of the tokens lie before the capture; backward "
-        "gives the gradients of everything, the captured state's included.",
+        "ratio: that time over that of the kernel which a training takes. Half of the tokens lie before the "
+        "capture; backward gives the gradients of everything, the captured state's included.",
         "floor: share of the time that the machine's limit allows. It is the larger of what must be moved, "
         "at the rate of a copy of that size (7 N values a token and head forward, 13 N more backward, and "
         "the states), and what must be computed, at the rate of a large matrix product (operations a token "
         f"and head, {count} backward).",
-        "peak: memory beside the inputs. saves: checkpoints that the compiled kernel keeps for its backward "
-        "pass, beside its inputs. error: the largest relative one of y, captured state and gradients.",
+        "peak: memory beside the inputs. error: the largest relative one of y, captured state and gradients. "
+        "saves: checkpoints that a compiled kernel keeps for its backward pass, beside its inputs. A capture "
+        "costs: its time over its own without the capture and without the gradient that enters there.",
     ]
+    if others := [*report["peers"], *(["fla"] if report["versions"]["fla-core"] else [])]:
+        notes.append(
+            f"{', '.join(others)}: made by others. None captures a state: each takes two calls, the second "
+            "from the state in which the first ends."
+        )
+    if tuning := report["tuning"]:
+        notes.append(
+            f"tuned: from its next start on fsearch chooses by {tuning['file']}, as {tuning['name']}; a "
+            "search that was trained by another choice begins again."
+            if tuning["file"]
+            else "Nothing was tuned: one of the kernels was wrong."
+        )
     if not report["machine"]["gpu"]:
         notes.append(
             "chunked: matrix products in plain torch. loop: token by token in plain torch, as one writes it, "

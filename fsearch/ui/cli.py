@@ -35,6 +35,9 @@ The record is kept in --state, else in $FSEARCH_STATE, else in ./state.
 """
 
 
+_OUR_KERNELS = ("cpu", "cuda1", "cuda2", "chunked", "loop", "unbound", "fla")
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, but with one sentence instead of the usage and the error."""
 
@@ -115,9 +118,23 @@ def parser() -> argparse.ArgumentParser:
     )
     kernel.add_argument("--threads", type=_threads, default=1, metavar="N", help="CPU threads (1)")
     kernel.add_argument("--quick", action="store_true", help="two small shapes, a first look")
+    kernel.add_argument(
+        "--tune", action="store_true", help="measure by which of a GPU's two kernels is chosen, and keep it"
+    )
+    kernel.add_argument(
+        "--peer",
+        type=_peer,
+        action="append",
+        default=[],
+        metavar="NAME=MODULE:FUNCTION",
+        help="a kernel of others beside ours, from PYTHONPATH (see docs/kernel.md); may be given again",
+    )
     kernel.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
     _state_option(kernel)
     step = subjects.add_parser("step", help="optimizer steps: tokens a second, memory, what takes the time")
+    step.add_argument(
+        "--device", type=_device, default="cpu", help="cpu (default), auto (a GPU if there is one), cuda:0"
+    )
     step.add_argument("--shape", choices=("demo", "0.1b"), default="0.1b", help="the model (0.1b)")
     step.add_argument("--batch", type=_count, metavar="N", help="examples a step (0.1b: 1, demo: 32)")
     step.add_argument("--tokens", type=_tokens, metavar="N", help="tokens an example (0.1b: 256, demo: 18)")
@@ -176,6 +193,16 @@ def _tokens(text: str) -> int:
     if tokens < 2:
         raise argparse.ArgumentTypeError("an example needs 2 tokens: one to read, one to predict")
     return tokens
+
+
+def _peer(text: str) -> tuple[str, str]:
+    named = re.fullmatch(r"([A-Za-z0-9_-]{1,8})=([\w.]+:\w+)", text, re.ASCII)
+    if not named:
+        meant = "NAME=MODULE:FUNCTION with a name of at most 8 letters, such as official=my_peers:official"
+        raise argparse.ArgumentTypeError(f"{text!r} is no peer: say {meant}")
+    if named[1] in _OUR_KERNELS:
+        raise argparse.ArgumentTypeError(f"{named[1]!r} is one of ours: call the peer something else")
+    return named[1], named[2]
 
 
 def _device(text: str) -> str:

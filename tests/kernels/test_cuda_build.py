@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from fsearch.kernels import build
+from fsearch.kernels import build, choice, tuning
+from fsearch.kernels.choice import Table
 from fsearch.kernels.toolchain import find_toolchain
 
 pytestmark = pytest.mark.timeout(900)
@@ -45,8 +46,10 @@ USE = """
 import ctypes, sys, torch
 from pathlib import Path
 from fsearch import kernels
+from fsearch.kernels import choice, library
 kernels.load(Path(sys.argv[1]))
-assert kernels.backend("cuda") == "cuda1" and kernels.backend("cpu").startswith("cpu-")
+assert kernels.backend("cuda") == choice.name((), has_v2=library.has_cuda2())
+assert kernels.backend("cpu").startswith("cpu-")
 r, w, k, v, a, b = (torch.randn(2, 40, 2, 16) * 0.3 for _ in range(6))
 y, cap, _ = kernels.wkv7_fs(r, w, k, v, a, b, p=torch.tensor([3, 40]), impl="cpu")
 want_y, want_cap, _ = kernels.wkv7_fs(r, w, k, v, a, b, p=torch.tensor([3, 40]), impl="chunked")
@@ -55,6 +58,14 @@ torch.testing.assert_close(cap, want_cap, rtol=1e-4, atol=1e-5)
 probe = ctypes.CDLL(sys.argv[1]).probe_launch
 probe.restype = ctypes.c_char_p
 print(probe().decode())
+"""
+NAMES = """
+import sys, torch
+from pathlib import Path
+from fsearch.kernels import backend, load
+load(Path(sys.argv[1]))
+kinds = [(torch.bfloat16, 64), (torch.bfloat16, 128), (torch.bfloat16, 32), (torch.float32, 64)]
+print(backend("cuda"), *(backend("cuda", *kind) for kind in kinds), torch.cuda.is_initialized())
 """
 SPILLS = """
 extern "C" __global__ void spills(float* x) {
@@ -167,6 +178,33 @@ def test_library_works_without_a_gpu(compiled: tuple[Path, dict[str, str]]) -> N
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert run.returncode == 0, run.stderr
     assert re.search(r"driver|no CUDA-capable device", run.stdout), run.stdout
+
+
+def test_the_choice_is_in_the_name(compiled: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """What a row's fingerprint says of the kernel: the rule, or this machine's table; a damaged table is the
+    rule, with a warning; where v2 has no part it is v1. CUDA is not started for it."""
+    library = Path(shutil.copy(compiled[0], tmp_path))
+    has_v2 = any(build.csrc_dir().glob("wkv7_v2*.cu"))
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def named(table: Table) -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", NAMES, str(library)], capture_output=True, text=True, env=environment
+        )
+        whole = choice.name(table, has_v2=has_v2)
+        assert done.stdout == f"{whole} {whole} {whole} cuda1 cuda1 False\n", done.stderr
+        assert build.Built(library, build._cuda_backend(library), TARGETS).backend == whole
+        return whole, done.stderr
+
+    assert named(())[0] == ("cuda2" if has_v2 else "cuda1")
+    table = [choice.Measurement("sm_90", "sigmoid", 8, 4096, 12, 64, v1_ms=5.0, v2_ms=1.0)]
+    file = tuning.write(library, table, {})
+    tuned, said = named(table)
+    assert tuned.startswith("cuda2-tuned-" if has_v2 else "cuda1") and said == ""
+    file.write_text("{")
+    if has_v2:
+        with pytest.warns(RuntimeWarning, match="are chosen by the rule"):
+            assert "are chosen by the rule" in named(())[1]
 
 
 def test_library_shows_nothing_of_the_cuda_runtime(compiled: tuple[Path, dict[str, str]]) -> None:

@@ -53,6 +53,20 @@ def test_rows_of_other_code_or_data_are_refused() -> None:
         d_acc(row(VARIANT, score=0.75, fingerprint="a"), row(BASELINE, score=0.5, fingerprint="b"))
 
 
+def test_kernels_tuned_anew_between_a_baseline_and_its_variant() -> None:
+    """The choice of kernels is a part of the backend's name: an unfinished search begins again from its
+    baseline, and everything that is compared was trained under one choice."""
+    world = World(plan_of(), scores({("quick", "scalar_l1", 0): 0.75}), backend="cuda2-tuned-01234567")
+    while not trained(world):
+        world.step()
+    assert trained(world) == [("quick", "no_fs", 0)]
+    world.backend = "cuda2-tuned-89abcdef"
+    world.run()
+    assert trained(world)[:3] == [("quick", "no_fs", 0), ("quick", "no_fs", 0), ("quick", "scalar_l1", 0)]
+    first, *others = (one for one in world.rows if one.spec.role in ("screen", "confirm"))
+    assert len({one.fingerprint for one in others}) == 1 and first.fingerprint != others[0].fingerprint
+
+
 @pytest.mark.parametrize("form", [VARIANT.form, {"gate": "none", "stream": 1}])
 def test_only_the_baseline_is_a_baseline(form: dict[str, Any]) -> None:
     """Neither a variant nor the A/A arm can stand in for it."""

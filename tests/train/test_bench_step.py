@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from fsearch.rwkv7 import RWKV7
+from fsearch.train import model_flop
 from fsearch.train.step_measurement import shares_by_operator
 from tests.train.processes import run_cold, start_cold
 
@@ -28,6 +30,22 @@ def test_shares_by_hand() -> None:
     )
 
 
+def test_operations_by_hand() -> None:
+    """Two layers of width 32 in heads of 8, ranks 16, a vocabulary of 10: 7 tokens, 3 of them targets."""
+    model = RWKV7(n_layer=2, n_embd=32, head_size=8, vocab_size=10)
+    c, rank = 32, 16
+    layer = 4 * c * c + 8 * c * c + 3 * 2 * c * rank  # r, k, v, output; channel mix; w, a, g
+    forward = 7 * (2 * (2 * layer + 2 * c * rank) + 2 * 9 * 4 * 8 * 8) + 3 * 2 * 10 * c
+    assert model_flop.of_step(model, 7, 3) == 3 * forward
+
+
+def test_stated_peaks() -> None:
+    """Known by the driver's name alone: a sister of a known card may be another one."""
+    assert model_flop.stated_peak("NVIDIA H200", "bf16") == 989e12
+    assert model_flop.stated_peak("NVIDIA H200 NVL", "bf16") is None
+    assert model_flop.stated_peak(None, "fp32") is None
+
+
 @pytest.fixture
 def job(kernel_library: Path) -> dict[str, Any]:
     """A quick measurement."""
@@ -36,6 +54,7 @@ def job(kernel_library: Path) -> dict[str, Any]:
         "batch": 3,
         "tokens": 9,
         "precision": "fp32",
+        "device": "cpu",
         "threads": 1,
         "cache": str(kernel_library.parent),
     }

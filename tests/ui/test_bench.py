@@ -25,6 +25,7 @@ PASS = {
     "median_s",
     "timings",
     "ratio_to_kernel",
+    "capture_ratio",
     "floor_by_bytes_s",
     "floor_by_flops_s",
     "share_of_floor",
@@ -32,6 +33,8 @@ PASS = {
 }
 ROW = {"B", "T", "H", "N", "contender", "left_out", "errors", "wrong", "checkpoint_bytes"}
 REPORT = {"schema", "bench", "date", "fsearch", "quick", "load_1min_before", "environment", "rows"} | {
+    "peers",
+    "tuning",
     "machine",
     "versions",
     "kernel",
@@ -59,7 +62,8 @@ def test_quick_look_on_a_cpu(state: Path, tmp_path: Path) -> None:
     for shape in ("B=32 T=34 H=4 N=8 ", "B=2 T=128 H=4 N=64 "):
         assert done.stdout.count(shape) == 1
     for name in ("cpu", "chunked", "loop", "unbound"):
-        assert done.stdout.count(f"\n  {name} ") == 2
+        assert done.stdout.count(f"\n  {name} ") == 3  # in two shapes, and with its largest errors
+    assert done.stdout.count("cpu saves ") == 2 and (report["peers"], report["tuning"]) == ({}, None)
     for row in report["rows"]:
         plausible(row)
     # The state after every 32 tokens but the last: one after 32 of 34, three after 32, 64 and 96 of 128.
@@ -77,11 +81,39 @@ def plausible(row: dict[str, Any]) -> None:
         assert 0 < found["best_s"] <= found["median_s"]
         assert found["timings"] >= 3
         assert found["ratio_to_kernel"] > 0 and (row["contender"] != "cpu" or found["ratio_to_kernel"] == 1)
+        assert (found["capture_ratio"] is not None) == (row["contender"] == "cpu")
+        assert found["capture_ratio"] is None or 0.2 < found["capture_ratio"] < 5
         floor_s = max(found["floor_by_bytes_s"], found["floor_by_flops_s"])
         assert found["share_of_floor"] == pytest.approx(floor_s / found["best_s"])
         assert 0 < found["share_of_floor"] <= 1.5
         assert found["peak_memory_bytes"] is None or found["peak_memory_bytes"] >= 0
     assert row["forward_backward"]["best_s"] > row["forward"]["best_s"]
+
+
+def test_peers_stand_beside_ours(state: Path, tmp_path: Path) -> None:
+    """Kernels that others bring do the same work: a right one has a line, a wrong one is loud and the command
+    fails, and one that cannot run a shape is left out with its own words."""
+    peers = ["--peer", "toy=toy_peers:loop", "--peer", "wrong=toy_peers:forgetful", "--peer"]
+    asked = ["--quick", "--device", "cpu", "--json", "found.json", *peers, "broken=toy_peers:broken"]
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (scratch / "toy_peers.py").write_bytes((ROOT / "tests" / "train" / "toy_peers.py").read_bytes())
+    path = {"PYTHONPATH": f"{ROOT}:{scratch}"}
+    done = fsearch("bench", "kernel", *asked, cwd=tmp_path, **path)
+    assert done.returncode == 1
+    assert done.stderr == "WRONG results from wrong, see above: their times mean nothing.\n"
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    report = json.loads((tmp_path / "found.json").read_text())
+    assert report["peers"]["toy"] == "toy_peers:loop"
+    by_name = {name: [row for row in report["rows"] if row["contender"] == name] for name in report["peers"]}
+    for row in by_name["toy"]:
+        plausible(row)
+        assert row["checkpoint_bytes"] is None
+    assert all("ds0" in row["wrong"] for row in by_name["wrong"])  # a zero; y is off while s0 is remembered
+    assert [row["left_out"] for row in by_name["broken"]] == [
+        "it failed: RuntimeError: T must be a multiple of 16"
+    ] * 2
+    assert " ".join(done.stdout.split()).count("broken was left out: it failed: RuntimeError") == 2
 
 
 def test_the_json_goes_to_the_state_unless_told(state: Path, tmp_path: Path) -> None:
@@ -100,7 +132,8 @@ def test_surface_is_frozen() -> None:
         inner = next(action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
         whole = inner.choices[name]
     found = sorted(option for action in whole._actions for option in action.option_strings)
-    assert found == ["--device", "--help", "--json", "--quick", "--state", "--threads", "-h"]
+    ours = ["--device", "--help", "--json", "--peer", "--quick", "--state", "--threads", "--tune", "-h"]
+    assert found == ours
 
 
 def test_alone_it_prints_its_help(tmp_path: Path) -> None:
@@ -120,6 +153,12 @@ def test_alone_it_prints_its_help(tmp_path: Path) -> None:
         (["kernel", "--json", "."], "--json . is a folder."),
         (["kernel", "--json", "no/f.json"], "--json no/f.json lies in no folder that may be written."),
         (["kernel", "--device", "cuda:99"], "There is no cuda:99 here: torch sees "),
+        (["kernel", "--device", "cpu", "--tune"], "There is nothing to tune on a CPU: it has one kernel."),
+        (["kernel", "--peer", "official"], "'official' is no peer: say NAME=MODULE:FUNCTION"),
+        (["kernel", "--peer", "my_official=x:y"], "with a name of at most 8 letters"),
+        (["kernel", "--peer", "chunked=x:y"], "'chunked' is one of ours: call the peer something else"),
+        (["kernel", "--peer", "wind=nowhere:f"], "The peer nowhere:f cannot be had (ModuleNotFoundError: "),
+        (["kernel", "--peer", "wind=math:f"], "Is its folder in PYTHONPATH?"),
     ],
 )
 def test_mistakes(arguments: list[str], said: str, tmp_path: Path) -> None:

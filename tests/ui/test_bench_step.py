@@ -17,12 +17,18 @@ REPORT = {"schema", "bench", "date", "fsearch", "load_1min_before", "environment
     "targets",
     "variant",
     "parameters",
+    "flop",
+    "gpu",
     "threads",
     "kernel",
     "torch",
     "clock",
 }
-ROW = {"precision", "steps", "step_s", "tokens_per_s", "peak_memory_mib", "parts", "operators", "loss"}
+ROW = {"precision", "steps", "step_s", "tokens_per_s", "peak_memory_mib", "parts", "operators", "loss"} | {
+    "flop_per_s",
+    "stated_peak_flop_per_s",
+    "mfu",
+}
 
 
 @pytest.mark.usefixtures("state")
@@ -46,6 +52,8 @@ def test_both_precisions_side_by_side(tmp_path: Path) -> None:
         assert row["steps"] >= 4
         assert 0 < row["step_s"]["best"] <= row["step_s"]["median"]
         assert row["tokens_per_s"] == pytest.approx(32 / row["step_s"]["median"])
+        assert row["flop_per_s"] == pytest.approx(report["flop"] / row["step_s"]["median"])
+        assert row["mfu"] is row["stated_peak_flop_per_s"] is None  # nobody states one for a CPU
         assert 50 < row["peak_memory_mib"] < 4096
         assert sum(row["parts"].values()) == pytest.approx(1) and all(row["parts"].values())
         assert sum(row["operators"].values()) == pytest.approx(1) and min(row["operators"].values()) > 0
@@ -71,7 +79,7 @@ def test_surface_is_frozen() -> None:
         inner = next(action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
         whole = inner.choices[name]
     found = {option for action in whole._actions for option in action.option_strings}
-    given = {"--shape", "--batch", "--tokens", "--precision", "--threads", "--json", "--state"}
+    given = {"--device", "--shape", "--batch", "--tokens", "--precision", "--threads", "--json", "--state"}
     assert found == given | {"--help", "-h"}
 
 
@@ -83,6 +91,7 @@ def test_surface_is_frozen() -> None:
         (["--batch", "0"], "'0' is not a number from 1 to 1000000"),
         (["--tokens", "1"], "an example needs 2 tokens: one to read, one to predict"),
         (["--json", "."], "--json . is a folder."),
+        (["--device", "cuda:99"], "There is no cuda:99 here: torch sees "),
     ],
 )
 def test_mistakes(arguments: list[str], said: str, tmp_path: Path) -> None:
