@@ -70,7 +70,7 @@ def test_the_plan_in_the_readme_can_be_run() -> None:
 
 
 def test_the_links_between_the_pages_lead_somewhere() -> None:
-    """Every relative link of the README and the docs names something of the repository, and its heading is there."""
+    """Each relative link of the README and the docs names a file, folder or heading of the repository."""
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([\w-]+))?\)", page.read_text()):
             place = page.parent / target if target else page
