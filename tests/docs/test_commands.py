@@ -41,7 +41,8 @@ NOT_HERE = {
 }
 """How a command that is not executed begins, and why it is not."""
 
-LIMIT_S = 280
+LIMIT_S = 900
+"""Only a guard against hanging for ever."""
 
 
 @pytest.fixture(scope="module")
