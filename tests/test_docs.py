@@ -70,11 +70,18 @@ def test_the_plan_in_the_readme_can_be_run() -> None:
 
 
 def test_the_links_between_the_pages_lead_somewhere() -> None:
-    """Every relative link of the README and the docs names a file or folder of the repository."""
+    """Each relative link of the README and the docs names a file, folder or heading of the repository."""
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, heading in re.findall(r"\]\(([^)#:]*)(?:#([\w-]+))?\)", page.read_text()):
+            place = page.parent / target if target else page
+            assert place.exists(), f"{page.name}: {target}"
+            assert not heading or heading in headings(place), f"{page.name}: {target}#{heading}"
+
+
+def headings(page: Path) -> set[str]:
+    """The names by which a page's headings are linked to."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
 
 
 def demo(rows: list[dict[str, Any]]) -> list[list[str]]:

@@ -118,4 +118,4 @@ def _label(search: Search, siblings: Sequence[dict[str, Any]]) -> str:
     for name, value in search.place.items():
         if any(other.get(name) != value for other in siblings):
             words.append(value if isinstance(value, str) and name != "steps" else f"{name}={value}")
-    return " ".join(words)
+    return " ".join(words).replace("\n", "\\n")  # a label is one line of a table

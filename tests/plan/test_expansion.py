@@ -49,6 +49,18 @@ def test_a_label_says_what_tells_a_search_from_its_siblings_and_no_more() -> Non
     ]
 
 
+def test_a_label_is_one_line() -> None:
+    """Two orders of a table's columns differ in their templates, which may have line ends."""
+    orders = ('"{text}\\n{asked}:"', '"{asked}\\n{text}:"')
+    more = "".join(
+        f"  - {{task: sft, data: a.csv, prompt: {prompt}, answer: '{{b}}', batch: 8}}\n" for prompt in orders
+    )
+    assert [search.label for search in expand(read(GOOD + more))][3:] == [
+        r"sft {text}\n{asked}:",
+        r"sft {asked}\n{text}:",
+    ]
+
+
 @pytest.mark.parametrize(
     "more",
     [
