@@ -6,6 +6,8 @@
 //   fsearch::wkv7_backward   its gradient
 //   fsearch::backend         name of the instruction set in use
 //   fsearch::has_cuda        whether the CUDA kernels are in this library
+//
+// `chunked` asks for the chunked kernels on a GPU rather than for the sequential ones; on a CPU it means nothing.
 
 #include "binding.h"
 
@@ -107,7 +109,7 @@ struct CpuCall : Call {
 
 ForwardResults forward(const Tensor& r, const Tensor& w, const Tensor& k, const Tensor& v, const Tensor& a,
                        const Tensor& b, const optional<Tensor>& s0, const optional<Tensor>& p, bool sigmoid,
-                       bool return_final, bool save_checkpoints) {
+                       bool return_final, bool save_checkpoints, bool /* chunked */) {
   const CpuCall call(r, w, k, v, a, b, s0, p, sigmoid);
   const Tensor y = call.states(call.r.sizes());
   const Tensor cap = p ? call.states() : call.nothing();
@@ -127,7 +129,7 @@ ForwardResults forward(const Tensor& r, const Tensor& w, const Tensor& k, const 
 BackwardResults backward(const optional<Tensor>& dy, const optional<Tensor>& dcap, const optional<Tensor>& dfinal,
                          const Tensor& r, const Tensor& w, const Tensor& k, const Tensor& v, const Tensor& a,
                          const Tensor& b, const optional<Tensor>& s0, const optional<Tensor>& p,
-                         const Tensor& checkpoints, bool sigmoid, bool need_ds0) {
+                         const Tensor& checkpoints, bool sigmoid, bool need_ds0, bool /* chunked */) {
   const CpuCall call(r, w, k, v, a, b, s0, p, sigmoid);
   const auto given = [&](const char* name, const optional<Tensor>& x, at::IntArrayRef sizes, at::ScalarType type) {
     if (!x) return optional<Tensor>();
@@ -171,12 +173,13 @@ optional<Tensor> present(const Tensor& x) { return x.defined() ? optional<Tensor
 struct Wkv7 : torch::autograd::Function<Wkv7> {
   static variable_list forward(AutogradContext* ctx, const Tensor& r, const Tensor& w, const Tensor& k, const Tensor& v,
                                const Tensor& a, const Tensor& b, const optional<Tensor>& s0, const optional<Tensor>& p,
-                               bool sigmoid, bool return_final) {
+                               bool sigmoid, bool return_final, bool chunked) {
     const at::AutoDispatchBelowADInplaceOrView below;
     auto [y, cap, final_state, checkpoints] =
-        forward_operator().call(r, w, k, v, a, b, s0, p, sigmoid, return_final, true);
+        forward_operator().call(r, w, k, v, a, b, s0, p, sigmoid, return_final, true, chunked);
     ctx->save_for_backward({r, w, k, v, a, b, s0.value_or(Tensor()), p.value_or(Tensor()), checkpoints});
     ctx->saved_data["sigmoid"] = sigmoid;
+    ctx->saved_data["chunked"] = chunked;
     ctx->set_materialize_grads(false);  // an output nobody used has no gradient, not one of zeros
     variable_list outputs = {y};
     if (p) outputs.push_back(cap);
@@ -194,8 +197,9 @@ struct Wkv7 : torch::autograd::Function<Wkv7> {
     const bool need_ds0 = s0.defined() && ctx->needs_input_grad(6);
     auto [dr, dw, dk, dv, da, db, ds0] = backward_operator().call(
         present(grads[0]), dcap, dfinal, saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], present(s0),
-        present(p), saved[8], ctx->saved_data["sigmoid"].toBool(), need_ds0);
-    return {dr, dw, dk, dv, da, db, need_ds0 ? ds0 : Tensor(), Tensor(), Tensor(), Tensor()};
+        present(p), saved[8], ctx->saved_data["sigmoid"].toBool(), need_ds0,
+        ctx->saved_data["chunked"].toBool());
+    return {dr, dw, dk, dv, da, db, need_ds0 ? ds0 : Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -203,22 +207,22 @@ using Results = std::tuple<Tensor, optional<Tensor>, optional<Tensor>>;
 
 Results without_gradient(const Tensor& r, const Tensor& w, const Tensor& k, const Tensor& v, const Tensor& a,
                          const Tensor& b, const optional<Tensor>& s0, const optional<Tensor>& p, bool sigmoid,
-                         bool return_final) {
+                         bool return_final, bool chunked) {
   auto [y, cap, final_state, checkpoints] =
-      forward_operator().call(r, w, k, v, a, b, s0, p, sigmoid, return_final, false);
+      forward_operator().call(r, w, k, v, a, b, s0, p, sigmoid, return_final, false, chunked);
   return {y, p ? optional<Tensor>(cap) : std::nullopt, return_final ? optional<Tensor>(final_state) : std::nullopt};
 }
 
 Results with_gradient(const Tensor& r, const Tensor& w, const Tensor& k, const Tensor& v, const Tensor& a,
                       const Tensor& b, const optional<Tensor>& s0, const optional<Tensor>& p, bool sigmoid,
-                      bool return_final) {
+                      bool return_final, bool chunked) {
   bool wanted = s0 && s0->requires_grad();
   for (const Tensor* x : {&r, &w, &k, &v, &a, &b}) wanted = wanted || x->requires_grad();
   if (!wanted || !at::GradMode::is_enabled()) {
     const at::AutoDispatchBelowADInplaceOrView below;
-    return without_gradient(r, w, k, v, a, b, s0, p, sigmoid, return_final);
+    return without_gradient(r, w, k, v, a, b, s0, p, sigmoid, return_final, chunked);
   }
-  const variable_list outputs = Wkv7::apply(r, w, k, v, a, b, s0, p, sigmoid, return_final);
+  const variable_list outputs = Wkv7::apply(r, w, k, v, a, b, s0, p, sigmoid, return_final, chunked);
   return {outputs[0], p ? optional<Tensor>(outputs[1]) : std::nullopt,
           return_final ? optional<Tensor>(outputs.back()) : std::nullopt};
 }
@@ -234,13 +238,13 @@ TORCH_LIBRARY(fsearch, m) {
 #endif
   m.def(
       "wkv7(Tensor r, Tensor w, Tensor k, Tensor v, Tensor a, Tensor b, Tensor? s0, Tensor? p, bool sigmoid, "
-      "bool return_final) -> (Tensor, Tensor?, Tensor?)");
+      "bool return_final, bool chunked=False) -> (Tensor, Tensor?, Tensor?)");
   m.def(
       "wkv7_forward(Tensor r, Tensor w, Tensor k, Tensor v, Tensor a, Tensor b, Tensor? s0, Tensor? p, bool sigmoid, "
-      "bool return_final, bool save_checkpoints) -> (Tensor, Tensor, Tensor, Tensor)");
+      "bool return_final, bool save_checkpoints, bool chunked=False) -> (Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "wkv7_backward(Tensor? dy, Tensor? dcap, Tensor? dfinal, Tensor r, Tensor w, Tensor k, Tensor v, Tensor a, "
-      "Tensor b, Tensor? s0, Tensor? p, Tensor checkpoints, bool sigmoid, bool need_ds0) -> "
+      "Tensor b, Tensor? s0, Tensor? p, Tensor checkpoints, bool sigmoid, bool need_ds0, bool chunked=False) -> "
       "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 

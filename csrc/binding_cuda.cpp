@@ -1,23 +1,24 @@
-// The operator's implementation on a GPU: allocation and launches. See binding.cpp.
+// The operator's implementation on a GPU by the sequential kernels: allocation and launches. See binding.cpp; the chunked
+// ones are in binding_cuda_v2.cpp.
 //
 // Nothing of torch's CUDA headers or libraries is used, so that this builds against any torch: the device and its
 // current stream come through the interface that all of torch's devices share, and the kernels take plain pointers.
 
 #ifdef FSEARCH_CUDA
 
-#include "binding.h"
+#include "binding_cuda.h"
 
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include "wkv7_cuda.h"
-
 namespace {
 
 using binding::BackwardResults;
-using binding::Call;
+using binding::CudaCall;
+using binding::data;
 using binding::ForwardResults;
 using binding::pointer;
+using binding::Upstream;
 using at::Tensor;
 using std::optional;
 
@@ -27,53 +28,12 @@ void check(int error) {
 
 int64_t num_checkpoints(int64_t T) { return (T + kWkv7CudaCheckpointEvery - 1) / kWkv7CudaCheckpointEvery; }
 
-optional<Tensor> aligned(const optional<Tensor>& x) { return x ? optional<Tensor>(binding::aligned(*x)) : x; }
-
-template <class T>
-T* data(const Tensor& x) {  // null for `nothing`
-  return x.numel() ? static_cast<T*>(x.mutable_data_ptr()) : nullptr;
-}
-
-// The tensors of a call as the kernel takes them. They must outlive the pointers taken from them.
-struct CudaCall : Call {
-  c10::DeviceGuard guard;
-
-  template <class... Arguments>
-  explicit CudaCall(const Tensor& r_, const Arguments&... arguments) : Call(r_, arguments...), guard(r_.device()) {
-    TORCH_CHECK_TYPE(r.scalar_type() != at::kDouble, "r must be Float or BFloat16 on a GPU, not Double");
-    for (Tensor* x : {&r, &w, &k, &v, &a, &b}) *x = binding::aligned(*x);
-    s0 = aligned(s0);
-    if (p) p = p->clamp(0, T).to(at::kInt).contiguous();  // in this order: a wild count must not wrap
-    const int64_t blocks = B * H * wkv7_cuda_panels(N);
-    TORCH_CHECK_VALUE(blocks <= INT32_MAX, "r holds ", B * H, " heads, more than one launch can have");
-  }
-
-  Wkv7CudaInputs inputs() const {
-    const c10::Device device = r.device();
-    return {B,
-            T,
-            H,
-            N,
-            sigmoid,
-            r.scalar_type() == at::kBFloat16,
-            w.scalar_type() == at::kBFloat16,
-            device.index(),
-            binding::stream_of(device),
-            r.const_data_ptr(),
-            w.const_data_ptr(),
-            k.const_data_ptr(),
-            v.const_data_ptr(),
-            a.const_data_ptr(),
-            b.const_data_ptr(),
-            pointer<float>(s0),
-            pointer<int32_t>(p)};
-  }
-};
-
 ForwardResults forward(const Tensor& r, const Tensor& w, const Tensor& k, const Tensor& v, const Tensor& a,
                        const Tensor& b, const optional<Tensor>& s0, const optional<Tensor>& p, bool sigmoid,
-                       bool return_final, bool save_checkpoints) {
+                       bool return_final, bool save_checkpoints, bool chunked) {
   const CudaCall call(r, w, k, v, a, b, s0, p, sigmoid);
+  if (chunked) return binding::forward_v2(call, return_final, save_checkpoints);
+  call.check_launch(call.B * call.H * wkv7_cuda_panels(call.N));
   const Tensor y = at::empty(call.r.sizes(), call.r.options());
   const Tensor cap = p ? call.states() : call.nothing();
   const Tensor final_state = return_final ? call.states() : call.nothing();
@@ -88,14 +48,13 @@ ForwardResults forward(const Tensor& r, const Tensor& w, const Tensor& k, const 
 BackwardResults backward(const optional<Tensor>& dy, const optional<Tensor>& dcap, const optional<Tensor>& dfinal,
                          const Tensor& r, const Tensor& w, const Tensor& k, const Tensor& v, const Tensor& a,
                          const Tensor& b, const optional<Tensor>& s0, const optional<Tensor>& p,
-                         const Tensor& checkpoints, bool sigmoid, bool need_ds0) {
+                         const Tensor& checkpoints, bool sigmoid, bool need_ds0, bool chunked) {
   const CudaCall call(r, w, k, v, a, b, s0, p, sigmoid);
+  const Upstream upstream(call, dy, dcap, dfinal);
+  if (chunked) return binding::backward_v2(call, upstream, checkpoints, need_ds0);
   const int64_t heads = call.B * call.H, T = call.T, N = call.N;
-  if (dy) call.check("dy", *dy, r.sizes(), r.scalar_type());
-  if (dcap) call.check("dcap", *dcap, call.state_sizes(), at::kFloat);
-  if (dfinal) call.check("dfinal", *dfinal, call.state_sizes(), at::kFloat);
+  call.check_launch(heads * wkv7_cuda_panels(N));
   call.check("checkpoints", checkpoints, {heads, num_checkpoints(T), N, N}, at::kFloat);
-  const optional<Tensor> dy_ = aligned(dy), dcap_ = aligned(dcap);
   const auto like = [](const Tensor& x) { return at::empty(x.sizes(), x.options()); };
   const Tensor dr = like(call.r), dw = like(call.w), dk = like(call.k), dv = like(call.v), da = like(call.a),
                db = like(call.b);
@@ -104,8 +63,8 @@ BackwardResults backward(const optional<Tensor>& dy, const optional<Tensor>& dca
   const Tensor states = call.states({heads, kWkv7CudaCheckpointEvery / kWkv7CudaSegment, N, N});
   const Tensor partials = call.states({heads, kWkv7CudaCheckpointEvery, wkv7_cuda_panels(N), 5, N});
   const Wkv7CudaInputs in = call.inputs();
-  const Wkv7CudaGradients out = {dy_ ? dy_->const_data_ptr() : nullptr,
-                                 pointer<float>(dcap_),
+  const Wkv7CudaGradients out = {upstream.dy ? upstream.dy->const_data_ptr() : nullptr,
+                                 pointer<float>(upstream.dcap),
                                  data<float>(checkpoints),
                                  data<float>(adjoint),
                                  data<float>(states),

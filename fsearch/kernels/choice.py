@@ -21,7 +21,10 @@ Kernel = Literal["cuda1", "cuda2"]
 LEAST_TOKENS = 64
 """Below so many tokens v1 serves, whatever was measured."""
 
-_DTYPE, _HEAD_SIZES = "bfloat16", (64, 128)
+CHUNKED_HEAD_SIZES = (64, 128)
+"""Those that v2 takes."""
+
+_DTYPE = "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ SHIPPED: Table = ()
 
 def v2_takes(dtype: str, head_size: int) -> bool:
     """Whether v2 can serve such calls at all. It runs on every GPU that a library can be built for."""
-    return dtype == _DTYPE and head_size in _HEAD_SIZES
+    return dtype == _DTYPE and head_size in CHUNKED_HEAD_SIZES
 
 
 def chosen(call: Call, table: Table, *, has_v2: bool) -> Kernel:

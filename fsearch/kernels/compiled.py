@@ -8,9 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Tokens between two saved states, as in csrc/wkv7_cpu.h and wkv7_cuda.h.
+# Tokens between two saved states, as in csrc/wkv7_cpu.h, wkv7_cuda.h and wkv7_v2.h.
 _CPU_CHECKPOINT_EVERY = 32
 _CUDA_CHECKPOINT_EVERY = 128
+
+# Tokens in a chunk of the chunked kernels, with a decay "sigmoid" or another; as in csrc/wkv7_v2.h.
+_SIGMOID_CHUNK, _EXP_CHUNK = 32, 16
 
 
 def wkv7_compiled(
@@ -24,13 +27,14 @@ def wkv7_compiled(
     p: Tensor | None,
     decay: str,
     return_final: bool,
+    chunked: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The operator of `fsearch.kernels.wkv7_fs`, on a device that the library has kernels for.
 
-    The arguments must already be valid.
+    The arguments must already be valid. `chunked`: by the chunked CUDA kernels, not the sequential ones.
     """
     result: tuple[Tensor, Tensor | None, Tensor | None] = torch.ops.fsearch.wkv7.default(
-        r, w, k, v, a, b, s0, p, decay == "sigmoid", return_final
+        r, w, k, v, a, b, s0, p, decay == "sigmoid", return_final, chunked
     )
     return result
 
@@ -66,16 +70,23 @@ def _fake_forward(
     sigmoid: bool,
     return_final: bool,
     save_checkpoints: bool,
+    chunked: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     B, T, H, N = r.shape
     dtype = state_dtype(r.dtype)
     on_cuda = r.device.type == "cuda"  # where the state before token 0 is saved as well
-    saved = -(-T // _CUDA_CHECKPOINT_EVERY) if on_cuda else (T - 1) // _CPU_CHECKPOINT_EVERY
+    if on_cuda and chunked:
+        L = _SIGMOID_CHUNK if sigmoid else _EXP_CHUNK
+        saved = -(-(-(-T // L) + (p is not None)) * L // _CUDA_CHECKPOINT_EVERY)
+    else:
+        saved = -(-T // _CUDA_CHECKPOINT_EVERY) if on_cuda else (T - 1) // _CPU_CHECKPOINT_EVERY
     return (
         r.new_empty(r.shape),
         r.new_empty(0 if p is None else (B, H, N, N), dtype=dtype),
         r.new_empty((B, H, N, N) if return_final else 0, dtype=dtype),
-        r.new_empty(B * H, saved if save_checkpoints else 0, N, N, dtype=dtype),
+        r.new_empty(
+            B * H, saved if save_checkpoints else 0, N, N, dtype=r.dtype if on_cuda and chunked else dtype
+        ),
     )
 
 
@@ -94,6 +105,7 @@ def _fake_backward(
     checkpoints: Tensor,
     sigmoid: bool,
     need_ds0: bool,
+    chunked: bool = False,
 ) -> tuple[Tensor, ...]:
     B, _, H, N = r.shape
     ds0 = r.new_empty((B, H, N, N) if need_ds0 else 0, dtype=state_dtype(r.dtype))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import library
+from .choice import CHUNKED_HEAD_SIZES
 from .chunked import wkv7_chunked
 from .compiled import state_dtype, wkv7_compiled
 
@@ -49,8 +50,9 @@ def wkv7_fs(
             `s0`, T the final state. None captures nothing. On a GPU the range is not checked.
         decay: "sigmoid" is d = exp(-exp(-1/2) * sigmoid(x)), "exp" is d = exp(-exp(x)).
         return_final: whether to return the state after the last token.
-        impl: "cpu" and "cuda1" are the compiled kernels, "chunked" the portable one, "auto" the compiled one
-            if it is loaded and there is one for the tensors' device and dtype.
+        impl: "cpu", "cuda1" (sequential) and "cuda2" (on matrix units; r of bfloat16, N of 64 or 128) are the
+            compiled kernels, "chunked" the portable one, "auto" a compiled one if it is loaded and there is
+            one for the tensors' device and dtype.
 
     Returns:
         y [B,T,H,N] of r's dtype; the captured state [B,H,N,N], or None without `p`; the final state
@@ -59,7 +61,7 @@ def wkv7_fs(
 
     Raises:
         ValueError: a shape, device, range or name is wrong. TypeError: a dtype is wrong.
-        RuntimeError: impl="cpu" or "cuda1" and no library with that kernel is loaded.
+        RuntimeError: impl="cpu", "cuda1" or "cuda2" and no library with that kernel is loaded.
     """
     _check(r, w, k, v, a, b, s0, p)
     if decay not in ("sigmoid", "exp"):
@@ -73,14 +75,19 @@ def wkv7_fs(
         r_, w_, k_, v_, a_, b_ = (x.to(computed) for x in (r, w, k, v, a, b))
         y, cap, sT = wkv7_chunked(r_, w_, k_, v_, a_, b_, s0, None if p is None else p.long(), decay)
         return y.to(r.dtype), cap, sT if return_final else None
-    if impl not in ("cpu", "cuda1"):
-        raise ValueError(f"impl must be 'auto', 'cpu', 'cuda1' or 'chunked', not {impl!r}")
+    if impl not in ("cpu", "cuda1", "cuda2"):
+        raise ValueError(f"impl must be 'auto', 'cpu', 'cuda1', 'cuda2' or 'chunked', not {impl!r}")
     _check_implementation(impl, r)
-    return wkv7_compiled(r, w, k, v, a, b, s0, p, decay, return_final)
+    return wkv7_compiled(r, w, k, v, a, b, s0, p, decay, return_final, chunked=impl == "cuda2")
 
 
-def _check_implementation(impl: Literal["cpu", "cuda1"], r: Tensor) -> None:
+def _check_implementation(impl: Literal["cpu", "cuda1", "cuda2"], r: Tensor) -> None:
     """Raise unless that kernel is loaded and can take tensors like `r`."""
+    if impl == "cuda2" and (r.dtype != torch.bfloat16 or r.shape[3] not in CHUNKED_HEAD_SIZES):
+        raise ValueError(
+            f"impl='cuda2' takes bfloat16 tensors with a head size among {CHUNKED_HEAD_SIZES}, r is "
+            f"{r.dtype} with {r.shape[3]}; use impl='auto', which chooses"
+        )
     if not (library.is_loaded() if impl == "cpu" else library.has_cuda()):
         arguments = "" if impl == "cpu" else ", cuda=native_targets()"
         raise RuntimeError(

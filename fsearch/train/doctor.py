@@ -25,6 +25,8 @@ from fsearch.train.job import Channel, Job, argument_parser, main, set_environme
 if TYPE_CHECKING:
     import torch
 
+    from fsearch.kernels.library import Implementation
+
 Tell = Callable[..., None]
 """Called with name, level, what was found, and what to do about it."""
 
@@ -138,9 +140,12 @@ def _kernel(cache: Path, cuda: list[str], devices: list[str], channel: Channel, 
     channel.send("progress", doing="testing the kernel")
     worst, wrong = 0.0, []
     for device in devices:
-        for what, off in _errors(torch.device(device)).items():
+        for what, off in _errors(torch.device(device), "cpu" if device == "cpu" else "cuda1").items():
             worst = max(worst, off)
             wrong += [f"{what} on {device} by {off:.1g}"] * (not off <= WRONG_ABOVE[torch.float32])
+    if "cuda" in devices and kernels.library.has_cuda2():
+        for what, off in _errors(torch.device("cuda"), "cuda2").items():
+            wrong += [f"{what} of cuda2 by {off:.1g}"] * (not off <= WRONG_ABOVE[torch.bfloat16])
     if wrong:
         found = f"{built.backend}, {how}; it computes wrongly: {', '.join(wrong)}"
         tell("kernel", "fail", found, f"remove {cache} and look again; if it stays, do not use this compiler")
@@ -149,16 +154,17 @@ def _kernel(cache: Path, cuda: list[str], devices: list[str], channel: Channel, 
     tell("kernel", "ok", f"{built.backend}, {how}; {right}")
 
 
-def _errors(device: torch.device) -> dict[str, float]:
-    """The kernel's relative errors in float32, against the portable form in float64."""
+def _errors(device: torch.device, kernel: Implementation) -> dict[str, float]:
+    """The kernel's relative errors in float32, cuda2's in bfloat16, against the portable form in float64."""
     import torch
 
     from fsearch.train.contender import Shape, operator, random_case, relative_error
 
-    shape = Shape(2, 70, 2, 16)
-    case = random_case(shape, device, torch.float32)
+    chunked = kernel == "cuda2"
+    shape = Shape(2, 70, 2, 64 if chunked else 16)
+    case = random_case(shape, device, torch.bfloat16 if chunked else torch.float32)
     expected = operator(case.part(shape.B, shape.H, torch.float64), "chunked").results()
-    found = operator(case, "cuda1" if device.type == "cuda" else "cpu").results()
+    found = operator(case, kernel).results()
     return {name: relative_error(x, expected[name]) for name, x in found.items()}
 
 

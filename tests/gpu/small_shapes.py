@@ -31,7 +31,7 @@ def main() -> None:
             run(140 if N < 64 else 20, N, dtype, "cuda1", "sigmoid")
             if library.has_cuda2() and choice.v2_takes(str(dtype).removeprefix("torch."), N):
                 for decay in ("sigmoid", "exp"):
-                    run(70, N, dtype, "cuda2", decay)
+                    run(140, N, dtype, "cuda2", decay)
     torch.cuda.synchronize()
 
 

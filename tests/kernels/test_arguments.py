@@ -48,7 +48,7 @@ def arguments() -> dict[str, Any]:
         ("p", torch.tensor([0, 7]), ValueError, "p must lie between 0 and T = 6, it holds 7"),
         ("p", torch.tensor([-1, 3]), ValueError, "p must lie between 0 and T = 6, it holds -1"),
         ("decay", "linear", ValueError, "decay must be 'sigmoid' or 'exp', not 'linear'"),
-        ("impl", "gpu", ValueError, "impl must be 'auto', 'cpu', 'cuda1' or 'chunked', not 'gpu'"),
+        ("impl", "gpu", ValueError, "impl must be 'auto', 'cpu', 'cuda1', 'cuda2' or 'chunked', not 'gpu'"),
     ],
 )
 @pytest.mark.parametrize("impl", ["cpu", "chunked"])
@@ -72,10 +72,29 @@ def test_wrong_dtype_beside_bf16(impl: str) -> None:
             wkv7_fs(**{**given, name: given[name].to(dtype)}, impl=impl)
 
 
-def test_the_cuda_kernel_where_there_is_none() -> None:
+def chunked_arguments(N: int, dtype: torch.dtype) -> dict[str, Any]:
+    tensors = random_case(2, 6, 1, N).tensors[:6]
+    return dict(zip(NAMES, (x.to(dtype) for x in tensors), strict=False))
+
+
+def test_the_cuda_kernels_where_there_are_none() -> None:
     """Asking for a kernel that the library does not hold says what to do."""
     with pytest.raises(RuntimeError, match=r"impl='cuda1' needs the compiled kernel.*cuda=native_targets"):
         wkv7_fs(**arguments(), impl="cuda1")
+    with pytest.raises(RuntimeError, match=r"impl='cuda2' needs the compiled kernel.*cuda=native_targets"):
+        wkv7_fs(**chunked_arguments(64, torch.bfloat16), impl="cuda2")
+
+
+@pytest.mark.parametrize(
+    ("N", "dtype", "are"),
+    [(64, torch.float32, "torch.float32 with 64"), (128, torch.float64, "torch.float64 with 128")]
+    + [(N, torch.bfloat16, f"torch.bfloat16 with {N}") for N in (8, 16, 32)],
+)
+def test_what_the_chunked_cuda_kernels_cannot_take(N: int, dtype: torch.dtype, are: str) -> None:
+    """It is said before anything else is missing, with the sizes and the type that they take."""
+    says = rf"impl='cuda2' takes bfloat16 tensors with a head size among \(64, 128\), r is {are}"
+    with pytest.raises(ValueError, match=says):
+        wkv7_fs(**chunked_arguments(N, dtype), impl="cuda2")
 
 
 def test_raw_operators_refuse_what_would_read_beyond_memory() -> None:

@@ -7,20 +7,21 @@ all be noticed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from .cases import BF16_TOLERANCE, NAMES, Case, random_case, relative_error, upstream
+from .cases import BF16_TOLERANCE, Case, random_case, relative_error, upstream
+from .emulation.comparison import OUTPUTS, assert_same_bits, errors_of, expected_of, run, upstream_of
 from .emulation.library import KernelFault, Library, compile_kernels, kernel_source
 from .emulation.wkv7 import CHECKPOINT_EVERY, SEGMENT, Wkv7
 from .errors import assert_within
-from .reference import decay_of, reference
+from .reference import decay_of
 
-OUTPUTS = ("y", "cap", "sT")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOLERANCE = dict.fromkeys((*OUTPUTS, "s0", "r", "k", "v"), 3e-6) | dict.fromkeys(("a", "b", "w"), 2e-5)
 # The types of r, k, v, a, b and of w, with the relative errors that they allow.
 TYPES = {
@@ -28,15 +29,6 @@ TYPES = {
     "bfloat16": (torch.bfloat16, torch.bfloat16, BF16_TOLERANCE),
     "bfloat16, w float32": (torch.bfloat16, torch.float32, BF16_TOLERANCE | {"w": TOLERANCE["w"]}),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The reference's tensors are too small for more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -48,53 +40,6 @@ def library() -> Library:
 def wkv7(library: Library) -> Wkv7:
     """In float32."""
     return Wkv7(library)
-
-
-def upstream_of(wkv7: Wkv7, case: Case, names: tuple[str, ...] = OUTPUTS) -> dict[str, Tensor]:
-    """Random gradients of these of the outputs that the case has."""
-    r, s0 = case.tensors[0], case.tensors[6]
-    likes = (torch.empty_like(r, dtype=wkv7.io), s0.float(), s0.float())
-    gradients = dict(zip(OUTPUTS, upstream(likes), strict=True))
-    return {name: gradients[name] for name in names if name != "cap" or case.p is not None}
-
-
-def expected_of(case: Case, given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The outputs and gradients of a rounded case by the reference."""
-    exact = case.to(torch.float64).with_grad()
-    outputs = reference(*exact.tensors, exact.p, case.decay)
-    results = {name: x for name, x in zip(OUTPUTS, outputs, strict=True) if x is not None}
-    gradients = torch.autograd.grad(
-        [results[name] for name in given],
-        exact.tensors,
-        [x.double() for x in given.values()],
-        allow_unused=True,
-    )
-    for name, x, leaf in zip(NAMES, gradients, exact.tensors, strict=True):
-        results[name] = torch.zeros_like(leaf) if x is None else x
-    return {name: x.detach() for name, x in results.items()}
-
-
-def errors_of(wkv7: Wkv7, case: Case, used: tuple[str, ...] = OUTPUTS) -> dict[str, float]:
-    """Relative error of each output and each gradient, with upstream gradients of the outputs `used`."""
-    case = wkv7.rounded(case)
-    given = upstream_of(wkv7, case, used)
-    found, expected = wkv7.run(case, given), expected_of(case, given)
-    assert found.keys() == expected.keys()
-    return {name: relative_error(x, expected[name]) for name, x in found.items()}
-
-
-def run(wkv7: Wkv7, case: Case) -> dict[str, Tensor]:
-    """All outputs and all gradients of a case."""
-    case = wkv7.rounded(case)
-    return wkv7.run(case, upstream_of(wkv7, case))
-
-
-def assert_same_bits(xs: dict[str, Tensor], ys: dict[str, Tensor]) -> None:
-    assert xs.keys() == ys.keys()
-    different = [
-        name for name, x in xs.items() if not torch.equal(x.view(torch.uint8), ys[name].view(torch.uint8))
-    ]
-    assert not different
 
 
 @pytest.mark.parametrize("types", TYPES)

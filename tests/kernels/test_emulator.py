@@ -51,6 +51,9 @@ LANES = NUMBERS.reshape(2, 32)
         ("next_lane", LANES.roll(-1, 1)),
         ("through_global", NUMBERS.flip(0)),
         ("pairs_of_packs", torch.tensor([[3.0, i + 1] for i in range(32)])),
+        ("copied", NUMBERS.flip(0)),
+        ("copied_in_groups", LANES.flip(1)),
+        ("zeros_copied", NUMBERS * (NUMBERS < 32)),
     ],
 )
 def test_right_kernels(toys: Library, toy: str, expected: Tensor, schedule: int) -> None:
@@ -89,6 +92,49 @@ def test_bf16(toys: Library) -> None:
 
 
 @pytest.mark.parametrize("schedule", [0, 1, 2])
+def test_matrix_products(toys: Library, schedule: int) -> None:
+    """Registers as the PTX ISA numbers them: its formulas for mma.m16n8k16 (9.7.14.5.8)."""
+    source = torch.Generator().manual_seed(1)
+    a, b = (torch.randn(32, n, generator=source).bfloat16() for n in (8, 4))
+    d = torch.randn(32, 4, generator=source)
+    A, B, C = torch.zeros(16, 16), torch.zeros(16, 8), torch.zeros(16, 8)
+    for lane in range(32):
+        group, thread = lane >> 2, lane % 4
+        for i in range(8):
+            row = group if 0 <= i < 2 or 4 <= i < 6 else group + 8
+            A[row, thread * 2 + (i & 1) + (8 if i >= 4 else 0)] = a[lane, i]
+        for i in range(4):
+            B[thread * 2 + (i & 1) + (8 if i >= 2 else 0), group] = b[lane, i]
+            C[group if i < 2 else group + 8, thread * 2 + (i & 1)] = d[lane, i]
+    result = C + A @ B
+    left, right, found = a.view(torch.int32), b.view(torch.int32), d.clone()
+    toys.schedule(schedule)
+    with toys.memory(read={"a": left, "b": right}, written={"d": found}):
+        error = toys.functions.product(*(ctypes.c_void_p(x.data_ptr()) for x in (left, right, found)))
+    assert error == 0, toys.functions.toy_error(error)
+    for lane in range(32):
+        for i in range(4):
+            expected = result[(lane >> 2) + (8 if i >= 2 else 0), lane % 4 * 2 + (i & 1)]
+            assert found[lane, i].item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("schedule", [0, 1, 2])
+def test_matrices_from_shared_memory(toys: Library, schedule: int) -> None:
+    """Row l / 4, columns 2 (l % 4) and the next, to lane l: ldmatrix; or of the transpose: movmatrix."""
+    matrices = torch.arange(256.0).bfloat16().view(4, 8, 8)
+    found = torch.full((32, 9, 2), torch.nan, dtype=torch.bfloat16)
+    toys.schedule(schedule)
+    with toys.memory(read={"from": matrices}, written={"to": found}):
+        error = toys.functions.matrices(*(ctypes.c_void_p(x.data_ptr()) for x in (matrices, found)))
+    assert error == 0, toys.functions.toy_error(error)
+    for lane in range(32):
+        row, columns = lane // 4, slice(lane % 4 * 2, lane % 4 * 2 + 2)
+        assert torch.equal(found[lane, :4], matrices[:, row, columns])
+        assert torch.equal(found[lane, 4:8], matrices.mT[:, row, columns])
+        assert torch.equal(found[lane, 8], matrices[0].T[row, columns])
+
+
+@pytest.mark.parametrize("schedule", [0, 1, 2])
 def test_many_blocks(toys: Library, schedule: int) -> None:
     """More blocks than two bytes can count, each at its place, in any order."""
     data = torch.full((65537,), torch.nan)
@@ -116,6 +162,24 @@ SHARED_FAULTS = [
     ("too_much", "thread 0 declares shared memory 'y', which makes more than 48 KiB"),
     ("declared_in_a_branch", "thread 1 declares shared memory 'y' [4] where another thread declared 'x' [4]"),
 ]
+ON_ITS_WAY = "index {} of shared memory 'x', which a copy is on its way to"
+COPY_FAULTS = [
+    ("copy_not_awaited", "thread 63 reads " + ON_ITS_WAY.format(63)),
+    ("copy_that_ends_no_group", "thread 63 reads " + ON_ITS_WAY.format(63)),
+    ("copy_of_the_last_group", "thread 63 reads " + ON_ITS_WAY.format(63)),
+    ("copy_used_by_its_own_thread", "thread 0 reads " + ON_ITS_WAY.format(0)),
+    ("copy_written_over", "thread 63 writes " + ON_ITS_WAY.format(0)),
+    ("copy_without_barrier", "thread 1 reads " + SHARED.format(0) + "thread 0 wrote" + NO_BARRIER),
+    ("copy_over_what_is_read", "thread 5 reads " + SHARED.format(0) + "thread 0 wrote" + NO_BARRIER),
+    ("copy_not_there_at_the_end", "thread 0 ends before the copy that it started"),
+    ("copy_not_aligned", "thread 0 writes 4 numbers from index 2 of shared memory 'x', which is not aligned"),
+    ("copy_from_outside", "thread 0 reads 4 numbers from index 64 of 'data', which has 64"),
+    ("arena_too_small", "thread 0 takes shared memory 'x', 16 bytes more than the launch gives"),
+]
+MATRIX_FAULTS = [
+    ("matrices_without_barrier", "thread 0 reads 8 numbers from " + SHARED.format(0) + "nobody has written"),
+    ("matrices_not_aligned", "thread 0 reads 8 numbers from " + SHARED.format(4) + "is not aligned"),
+]
 GLOBAL_FAULTS = [
     ("after_the_array", "block 0, thread 63 reads index 64 of 'data', which has 64"),
     ("before_the_array", "block 0, thread 0 reads global memory at 0x"),
@@ -139,10 +203,13 @@ DIVERGENCE = [
     ("barrier_and_shuffle", "thread 16 reaches a shuffle while others wait: the threads have diverged"),
     ("barriers_in_a_loop", "32 (thread 0, ...) have finished; 32 (thread 32, ...) wait for sync_block"),
     ("lane_32", "thread 0 takes a value from lane 32 of 0..31"),
+    ("half_at_a_product", "48 (thread 16, ...) have finished; 16 (thread 0, ...) wait for multiply_add"),
 ]
 
 
-@pytest.mark.parametrize(("toy", "sentence"), [*SHARED_FAULTS, *GLOBAL_FAULTS, *DIVERGENCE])
+@pytest.mark.parametrize(
+    ("toy", "sentence"), [*SHARED_FAULTS, *COPY_FAULTS, *MATRIX_FAULTS, *GLOBAL_FAULTS, *DIVERGENCE]
+)
 def test_wrong_kernels(toys: Library, toy: str, sentence: str) -> None:
     """Each is caught, in any order of the threads, and a right kernel runs after it."""
     found = run(toys, toy, NUMBERS.clone(), blocks=3)

@@ -34,7 +34,8 @@ namespace emulation {
 
 using Where = std::source_location;
 
-constexpr int kLanes = 32, kMaxThreads = 1024, kSharedBytes = 48 << 10, kStackBytes = 128 << 10, kGuardBytes = 4096;
+constexpr int kLanes = 32, kMaxThreads = 1024, kSharedBytes = 48 << 10, kArenaBytes = 99 << 10;
+constexpr int kStackBytes = 128 << 10, kGuardBytes = 4096;
 constexpr int kLaunchFailure = 719;  // cudaErrorLaunchFailure: any fault
 
 struct Access {
@@ -48,6 +49,16 @@ struct Trace {
   uint32_t read_by_lanes = 0;    // of the last reader's warp, at that stamp
   Access read_by_another_warp;   // the last one before, in this block, that was of another warp
   Access read_by_another_block;  // the same of another block, in this launch
+  bool awaited = false;          // a copy is on its way to it
+};
+
+// An asynchronous copy of a thread: `count` items, or zeros without `from`.
+struct Copy {
+  struct Memory* to;
+  int index, count;
+  const void* from;
+  uint16_t line;
+  int group;
 };
 
 // Memory that kernels may touch; items are numbers of `item_bytes`.
@@ -77,7 +88,10 @@ struct Thread {
   int waits_at = 0;  // line
   float given = 0, taken = 0;
   int source = 0;              // the lane that `taken` comes from
-  size_t declared_shared = 0;  // SHARED declarations passed so far
+  size_t declared_shared = 0;  // SHARED declarations passed so far, and arrays taken from the arena
+  void* mine = nullptr;        // what it brings to an operation that its warp does together
+  std::deque<Copy> copies;     // not yet waited for
+  int copy_group = 0;          // the one that its next copy belongs to
 };
 
 // Those who have to arrive before anyone goes on, in the threads [first, first + size).
@@ -95,8 +109,14 @@ class Device {
   int thread_index() const { return current_->index; }
   int64_t block_index() const { return block_; }
 
-  int launch(int64_t blocks, int threads, const std::function<void()>& kernel) {
+  int launch(int64_t blocks, int threads, int arena_bytes, const std::function<void()>& kernel) {
     fault.clear();
+    if (arena_bytes < 0 || arena_bytes > kArenaBytes) {
+      fault = "a launch with " + std::to_string(arena_bytes) + " bytes of shared memory: every device has " +
+              std::to_string(kArenaBytes) + " for a block";
+      return kLaunchFailure;
+    }
+    arena_left_ = arena_bytes;
     if (blocks < 1 || blocks > INT32_MAX || threads < kLanes || threads > kMaxThreads || threads % kLanes != 0) {
       fault = "a launch of " + std::to_string(blocks) + " blocks of " + std::to_string(threads) + " threads: there " +
               "may be 1 to 2^31-1 blocks of 32, 64, ... 1024 threads";
@@ -107,14 +127,17 @@ class Device {
     warps_.resize(threads / kLanes);
     count_ = threads;
     shared_.clear();
-    shared_bytes_ = 0;
+    shared_bytes_ = declared_bytes_ = 0;
     launch_start_ = clock_ + 1;
     starts_.clear();
     arrange(block_order_, blocks);
     for (const uint32_t block : block_order_) {
       run_block(block);
       if (fault.empty()) continue;
-      for (Thread& thread : threads_) thread.begun = false;  // their stacks are abandoned
+      for (Thread& thread : threads_) {
+        thread.begun = false;  // their stacks are abandoned
+        thread.copies.clear();
+      }
       return kLaunchFailure;
     }
     return 0;
@@ -145,22 +168,52 @@ class Device {
     return current_->taken;
   }
 
-  // The block's memory for a thread's next SHARED declaration. All threads of all blocks declare the same.
-  Memory* declare_shared(const char* name, int count, int item_bytes, Where where) {
-    const size_t number = current_->declared_shared++;
-    if (number == shared_.size()) {
-      const int bytes = (count * item_bytes + 15) / 16 * 16;
-      if (shared_bytes_ + bytes > kSharedBytes)
-        fail(where, "declares shared memory '%s', which makes more than 48 KiB", name);
-      shared_.emplace_back(name, arena_ + shared_bytes_, count, item_bytes, true, true);
-      shared_bytes_ += bytes;
-    }
-    if (shared_[number].name != name || shared_[number].count != count)
-      fail(where, "declares shared memory '%s' [%d] where another thread declared '%s' [%lld]", name, count,
-           shared_[number].name.c_str(), static_cast<long long>(shared_[number].count));
-    return &shared_[number];
+  // act(what the lanes of the warp bring) once all of them are there.
+  void together(void* mine, void (*act)(void* const*), const char* what, Where where) {
+    current_->mine = mine;
+    if (!arrive(warp(), what, where)) return wait();
+    void* all[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) all[lane] = threads_[warp().first + lane].mine;
+    act(all);
+    dismiss(warp());
   }
 
+  // The block's memory for a thread's next SHARED declaration. All threads of all blocks declare the same.
+  Memory* declare_shared(const char* name, int count, int item_bytes, Where where) {
+    const int bytes = (count * item_bytes + 15) / 16 * 16;
+    if (current_->declared_shared == shared_.size() && (declared_bytes_ += bytes) > kSharedBytes)
+      fail(where, "declares shared memory '%s', which makes more than 48 KiB", name);
+    return next_shared(name, count, item_bytes, where);
+  }
+  // The same from what the launch has given.
+  Memory* take_shared(const char* name, int count, int item_bytes, Where where) {
+    const int bytes = (count * item_bytes + 15) / 16 * 16;
+    if (current_->declared_shared == shared_.size() && (arena_left_ -= bytes) < 0)
+      fail(where, "takes shared memory '%s', %d bytes more than the launch gives", name, -arena_left_);
+    return next_shared(name, count, item_bytes, where);
+  }
+
+  // An asynchronous copy to shared memory; without `from`, of zeros.
+  void start_copy(Memory& to, int index, int count, const void* from, Where where) {
+    use(to, index, count, to.item_bytes, true, where);
+    memset(to.begin + index * to.item_bytes, 0xff, count * to.item_bytes);
+    for (int i = index; i < index + count; ++i) to.traces[i].awaited = true;
+    current_->copies.push_back({&to, index, count, from, uint16_t(where.line()), current_->copy_group});
+  }
+  void end_group_of_copies() { ++current_->copy_group; }
+  void wait_for_copies(int groups, Where where) {
+    std::deque<Copy>& copies = current_->copies;
+    for (; !copies.empty() && copies.front().group < current_->copy_group - groups; copies.pop_front()) {
+      const Copy& copy = copies.front();
+      const size_t bytes = copy.count * copy.to->item_bytes;
+      char* const to = copy.to->begin + copy.index * copy.to->item_bytes;
+      copy.from ? void(memcpy(to, copy.from, bytes)) : void(memset(to, 0, bytes));
+      for (int i = copy.index; i < copy.index + copy.count; ++i) {
+        copy.to->traces[i].awaited = false;
+        remember(copy.to->traces[i], true, block_start_, uint16_t(where.line()));
+      }
+    }
+  }
   void allow(const char* name, void* begin, int64_t count, int item_bytes, bool writable) {
     Memory memory(name, begin, count, item_bytes, writable, false);
     const auto after = std::find_if(global_.begin(), global_.end(), [&](auto& m) { return m.begin > memory.begin; });
@@ -182,6 +235,18 @@ class Device {
   }
 
  private:
+  Memory* next_shared(const char* name, int count, int item_bytes, Where where) {
+    const size_t number = current_->declared_shared++;
+    if (number == shared_.size()) {
+      shared_.emplace_back(name, arena_ + shared_bytes_, count, item_bytes, true, true);
+      shared_bytes_ += (count * item_bytes + 15) / 16 * 16;
+    }
+    if (shared_[number].name != name || shared_[number].count != count || shared_[number].item_bytes != item_bytes)
+      fail(where, "declares shared memory '%s' [%d] where another thread declared '%s' [%lld]", name, count,
+           shared_[number].name.c_str(), static_cast<long long>(shared_[number].count));
+    return &shared_[number];
+  }
+
   void use(Memory& memory, int64_t index, int count, int item_bytes, bool write, Where where) {
     const auto say = [&](const char* rest) {
       const std::string which = count == 1 ? "index " : std::to_string(count) + " numbers from index ";
@@ -194,6 +259,7 @@ class Device {
       say(", which is not aligned");
     if (!memory.writable) return write ? say(", which is read-only") : void();
     for (Trace* trace = &memory.traces[index]; trace != &memory.traces[index + count]; ++trace) {
+      if (trace->awaited) say(", which a copy is on its way to");
       if (memory.shared && !write && trace->written.stamp < block_start_) say(", which nobody has written");
       const uint32_t since = memory.shared ? block_start_ : launch_start_;
       const Access* before = race(*trace, write, since);
@@ -294,6 +360,12 @@ class Device {
     }
   }
 
+  [[noreturn]] void fail_unawaited() {
+    fault = "block " + std::to_string(block_) + ", thread " + std::to_string(current_->index) +
+            " ends before the copy that it started in line " + std::to_string(current_->copies.front().line) + ".";
+    _longjmp(scheduler_, 1);
+  }
+
   void report_deadlock() {
     std::map<std::string, std::vector<int>> groups;
     for (int i = 0; i < count_; ++i) {
@@ -356,8 +428,8 @@ class Device {
   std::minstd_rand random_;
   std::vector<Memory> global_;  // by address
   std::deque<Memory> shared_;   // by declaration, the same for all blocks of a launch
-  int shared_bytes_ = 0;
-  alignas(16) char arena_[kSharedBytes];
+  int shared_bytes_ = 0, declared_bytes_ = 0, arena_left_ = 0;
+  alignas(16) char arena_[kSharedBytes + kArenaBytes];
   const std::function<void()>* kernel_ = nullptr;
   int64_t block_ = 0;
   int count_ = 0, finished_ = 0;
@@ -375,6 +447,7 @@ inline Device device;
 inline void Device::live() {
   for (;;) {
     (*device.kernel_)();
+    if (!device.current_->copies.empty()) device.fail_unawaited();
     device.current_->state = State::kFinished;
     ++device.finished_;
     device.leave();

@@ -60,12 +60,18 @@ class Library:
 
 
 def compile_kernels(source: str, name: str = "kernels.cu") -> Library:
-    """The library of a .cu file's text. It may include the headers of csrc/; of cuda_prims.h it gets ours.
+    """The library of a .cu file's text: see `compile_files`."""
+    return compile_files({name: source})
 
-    Raises AssertionError with the compiler's words if it does not compile.
+
+def compile_files(files: Mapping[str, str]) -> Library:
+    """One library of .cu files, and headers to replace those of csrc/, all by their names.
+
+    They may include the other headers of csrc/; of cuda_prims.h they get ours. Raises AssertionError with
+    the compiler's words if it does not compile.
     """
-    flags = ["-x", "c++", "-std=c++20", "-O1", "-fPIC", "-shared"]
-    flags += ["-fno-gnu-unique", "-Wl,-Bsymbolic"]  # other loaded libraries have the same names
+    flags = ["-x", "c++", "-std=c++20", "-O1", "-fPIC"]
+    flags += ["-fno-gnu-unique"]  # other loaded libraries have the same names
     flags += ["-U_FORTIFY_SOURCE"]  # it takes a jump to another stack for an error
     flags += ["-ffp-contract=off"]  # products and sums are fused where the source says so
     if _has_fma():
@@ -74,11 +80,21 @@ def compile_kernels(source: str, name: str = "kernels.cu") -> Library:
         folder = Path(folder_name)
         for header in (*csrc_dir().glob("*.h"), *_HERE.glob("*.h")):  # ours replace csrc's of the same name
             shutil.copy(header, folder)
-        (folder / name).write_text(source)
-        command = [*find_toolchain(()).cxx, *flags, name, "-o", "kernels.so"]
-        run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        cxx = find_toolchain(()).cxx
+        sources = [name for name in files if name.endswith(".cu")]
+        _run_all([[*cxx, *flags, "-c", name, "-o", name + ".o"] for name in sources], folder)
+        objects = [name + ".o" for name in sources]
+        _run_all([[*cxx, "-shared", "-Wl,-Bsymbolic", *objects, "-o", "kernels.so"]], folder)
         return Library(folder / "kernels.so")
+
+
+def _run_all(commands: list[list[str]], folder: Path) -> None:
+    """All at once."""
+    runs = [subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) for command in commands]
+    said = [run.communicate()[1] for run in runs]
+    assert not any(run.returncode for run in runs), "".join(said)
 
 
 def kernel_source(name: str) -> str:

@@ -215,6 +215,124 @@ TOY(barriers_in_a_loop) {
   for (int i = 0; i <= t / 32; ++i) sync_block();
 }
 TOY(lane_32) { from_lane_xor(1, 32); }
+TOY(half_at_a_product) {
+  float d[4] = {};
+  if (t < 16) multiply_add(d, {}, 0, 0);
+}
+
+// Asynchronous copies. Right ones:
+
+TOY(copied) {
+  SHARED(float, x, 64);
+  if (t < 16) copy_async(x, 4 * t, data + 4 * t, true);
+  end_group_of_copies();
+  wait_for_copies<0>();
+  sync_block();
+  put(data, t, get(x, 63 - t));
+}
+TOY(copied_in_groups) {  // the second group, then the first again while the second is used
+  SHARED(float, x, 64);
+  for (int half = 0; half < 2; ++half) {
+    if (t < 8) copy_async(x, 32 * half + 4 * t, data + 32 * half + 4 * t, true);
+    end_group_of_copies();
+  }
+  wait_for_copies<1>();
+  sync_block();
+  const float low = get(x, 31 - t % 32);
+  wait_for_copies<0>();
+  sync_block();
+  put(data, t, t < 32 ? low : get(x, 95 - t));
+}
+TOY(zeros_copied) {
+  SHARED(float, x, 64);
+  if (t < 16) copy_async(x, 4 * t, data + 4 * t, t < 8);
+  end_group_of_copies();
+  wait_for_copies<0>();
+  sync_block();
+  put(data, t, get(x, t));
+}
+
+// Wrong ones:
+
+TOY(copy_not_awaited) {
+  SHARED(float, x, 64);
+  if (t < 16) copy_async(x, 4 * t, data + 4 * t, true);
+  end_group_of_copies();
+  sync_block();
+  get(x, t);
+}
+TOY(copy_that_ends_no_group) {
+  SHARED(float, x, 64);
+  if (t < 16) copy_async(x, 4 * t, data + 4 * t, true);
+  wait_for_copies<0>();
+  sync_block();
+  get(x, t);
+}
+TOY(copy_of_the_last_group) {
+  SHARED(float, x, 64);
+  if (t < 16) copy_async(x, 4 * t, data + 4 * t, true);
+  end_group_of_copies();
+  wait_for_copies<1>();
+  sync_block();
+  get(x, t);
+}
+TOY(copy_used_by_its_own_thread) {
+  SHARED(float, x, 64);
+  copy_async(x, t % 16 * 4, data, t < 16);
+  get(x, t);
+}
+TOY(copy_written_over) {
+  SHARED(float, x, 64);
+  if (t == 0) copy_async(x, 0, data, true);
+  sync_block();
+  if (t == 63) put(x, 0, 1);
+}
+TOY(copy_without_barrier) {
+  SHARED(float, x, 64);
+  put(x, t, 0);
+  sync_block();
+  if (t == 0) copy_async(x, 0, data, true);
+  end_group_of_copies();
+  wait_for_copies<0>();
+  if (t == 1) get(x, 0);
+}
+TOY(copy_over_what_is_read) {
+  SHARED(float, x, 64);
+  put(x, t, 0);
+  sync_block();
+  if (t == 5) get(x, 0);
+  if (t == 0) copy_async(x, 0, data, true);
+  end_group_of_copies();
+  wait_for_copies<0>();
+}
+TOY(copy_not_there_at_the_end) {
+  SHARED(float, x, 64);
+  if (t == 0) copy_async(x, 0, data, true);
+  end_group_of_copies();
+}
+TOY(copy_not_aligned) {
+  SHARED(float, x, 64);
+  if (t == 0) copy_async(x, 2, data, true);
+}
+TOY(copy_from_outside) {
+  SHARED(float, x, 64);
+  if (t == 0) copy_async(x, 0, data + 64, true);
+}
+TOY(arena_too_small) {
+  SharedArena arena;
+  arena.take<float>("x", 4);
+}
+TOY(matrices_without_barrier) {
+  SHARED(bf16, x, 256);
+  write_shared<4>(x, 4 * t, {});
+  uint32_t to[4];
+  read_matrices(to, x, t % kWarp * 8);
+}
+TOY(matrices_not_aligned) {
+  SHARED(bf16, x, 260);
+  uint32_t to[4];
+  read_matrices(to, x, t % kWarp * 8 + 4);
+}
 
 namespace {
 KERNEL(32) void to_bf16_kernel(const float* from, bf16* to, float* back) {
@@ -255,4 +373,42 @@ KERNEL(64) void program_kernel(const int32_t* program, int64_t steps, float* dat
 
 extern "C" int run_program(const int32_t* program, int64_t blocks, int64_t steps, float* data, int shared) {
   return launch({0, nullptr}, program_kernel, blocks, 64, program, steps, data, shared != 0);
+}
+
+// What a lane's registers hold: of a, b and d [32, 4 | 2 | 4]; of four 8x8 matrices read plainly, read transposed, and of
+// the first of them read plainly and then transposed [32, 9, 2].
+namespace {
+KERNEL(32) void product_kernel(const int32_t* a, const int32_t* b, float* d) {
+  const int lane = thread_index();
+  uint32_t left[4], right[2];
+  for (int i = 0; i < 4; ++i) left[i] = uint32_t(read_global(a + 4 * lane + i));
+  for (int i = 0; i < 2; ++i) right[i] = uint32_t(read_global(b + 2 * lane + i));
+  const Pack<4> before = read_global<4>(d + 4 * lane);
+  float sums[4] = {before[0], before[1], before[2], before[3]};
+  multiply_add(sums, left, right[0], right[1]);
+  write_global<4>(d + 4 * lane, Pack<4>{{sums[0], sums[1], sums[2], sums[3]}});
+}
+KERNEL(32) void matrices_kernel(const bf16* from, bf16* to) {
+  SharedArena arena;
+  const Shared<bf16> x = arena.take<bf16>("x", 256);
+  const int lane = thread_index();
+  copy_async(x, 8 * lane, from + 8 * lane, true);
+  end_group_of_copies();
+  wait_for_copies<0>();
+  sync_warp();
+  uint32_t plain[4], turned[4];
+  read_matrices(plain, x, 8 * lane);
+  read_matrices_transposed(turned, x, 8 * lane);
+  for (int i = 0; i < 4; ++i) write_global(to + 18 * lane + 2 * i, plain[i]);
+  for (int i = 0; i < 4; ++i) write_global(to + 18 * lane + 8 + 2 * i, turned[i]);
+  write_global(to + 18 * lane + 16, transpose_matrix(plain[0]));
+}
+}  // namespace
+
+extern "C" int product(const int32_t* a, const int32_t* b, float* d) {
+  return launch({0, nullptr}, product_kernel, 1, 32, a, b, d);
+}
+extern "C" int matrices(const void* from, void* to) {
+  return launch_with_arena({0, nullptr}, matrices_kernel, 1, 32, shared_bytes<bf16>(256), static_cast<const bf16*>(from),
+                           static_cast<bf16*>(to));
 }
