@@ -64,6 +64,6 @@ def test_a_gpu_that_torch_cannot_use(told: Told) -> None:
 
 def test_the_self_test(kernel_library: Path) -> None:
     """Every output and gradient is compared, and off by no more than rounding."""
-    errors = doctor._errors(torch.device("cpu"))
+    errors = doctor._errors(torch.device("cpu"), "cpu")
     assert set(errors) == {"y", "cap", "dr", "dw", "dk", "dv", "da", "db", "ds0"}
     assert 0 < max(errors.values()) < 1e-5

@@ -16,6 +16,7 @@ import pytest
 from fsearch.daemon import DeviceLock, record_path
 from fsearch.daemon.child import start
 from fsearch.store import Store
+from fsearch.store.schema import HEAD
 from fsearch.ui.doctor import ALONE, Finding, Look, lines
 from fsearch.ui.doctor_checks import LOOKS
 from tests.hub import Fault, Hub
@@ -166,7 +167,7 @@ def test_a_record(tmp_path: Path, whole: Path) -> None:
         "record", "ok", f"none yet in {tmp_path}; `fsearch run` begins it"
     )
     good = here("record", whole)
-    assert good.level == "ok" and good.found.startswith("whole, schema 0004, ") and "0 backups" in good.found
+    assert good.level == "ok" and good.found.startswith(f"whole, schema {HEAD}, ") and "0 backups" in good.found
     with Store.open(record_path(tmp_path)):
         pass
     with sqlite3.connect(record_path(tmp_path)) as database:
