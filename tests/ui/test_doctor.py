@@ -167,7 +167,8 @@ def test_a_record(tmp_path: Path, whole: Path) -> None:
         "record", "ok", f"none yet in {tmp_path}; `fsearch run` begins it"
     )
     good = here("record", whole)
-    assert good.level == "ok" and good.found.startswith(f"whole, schema {HEAD}, ") and "0 backups" in good.found
+    assert good.level == "ok"
+    assert good.found.startswith(f"whole, schema {HEAD}, ") and "0 backups" in good.found
     with Store.open(record_path(tmp_path)):
         pass
     with sqlite3.connect(record_path(tmp_path)) as database:
