@@ -101,7 +101,9 @@ class Notifier:
         full = [one for one in streak(tries, ROOM) if one.daemon == row.daemon]
         limit = self._limits.get(spec.plan, "forever")
         if missed and (limit == "forever" or limit > self._long_s):
-            self.waits(spec.id, "network", f"{wanted(spec)}: {row.reason}", missed[0].ended_monotonic_s)
+            self.waits(
+                spec.id, "network", f"{wanted(spec, spec.search)}: {row.reason}", missed[0].ended_monotonic_s
+            )
         elif full:
             self.waits(spec.id, "disk", row.reason, full[0].ended_monotonic_s)
         else:

@@ -13,11 +13,7 @@ from sqlalchemy import RowMapping
 
 from fsearch.search.rows import Attempt, AttemptSpec, DataFact, ModelFact
 
-DATA, MODEL, TOLD = (
-    "data",
-    "model",
-    "told",
-)
+DATA, MODEL, TOLD = "data", "model", "told"
 """The kinds of facts: a `DataFact`, a `ModelFact`, what people were told."""
 
 _SPEC = tuple(field.name for field in fields(AttemptSpec))

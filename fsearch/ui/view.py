@@ -264,7 +264,7 @@ def _variant(
     standing: Standing, board: Board, name: str, data: DataFact | None, scores_of: ScoresOf | None
 ) -> VariantView:
     own = unmerged(_entries(board), name)
-    differences = [pair.difference for pair in own.pairs]
+    differences = own.differences
     verdict = standing.verdicts.get((board.search.index, own.variant.name))
     paired = paired_t(differences) if len(differences) > 1 else None
     mean = paired.mean if paired else (differences[0] if differences else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from fsearch.daemon.network import wanted
 from fsearch.search.outcomes import network_streak
 from fsearch.ui.moment import Moment
 from fsearch.ui.rows import Row
@@ -44,8 +45,7 @@ def missing_networks(moment: Moment, now: datetime) -> list[str]:
         if not _misses(row):
             continue
         missed = network_streak(row.tries, row.tries[-1].daemon)
-        spec = row.attempt.spec
-        what = spec.model["checkpoint"] if spec.role == "inspect" else f"the data of {row.search}"
+        what = wanted(row.attempt.spec, row.search)
         times = f"tried {len(missed)} time{'s' * (len(missed) > 1)}, last {age(missed[-1].ended_at, now)} ago"
         found.append(f"no network for {what}, {times}: {missed[-1].reason}")
     return found

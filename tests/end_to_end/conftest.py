@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.runs import new_state, run_of
+from tests.end_to_end.runs import assert_whole, exported, new_state, numbers, run_of, verdicts
 from tests.end_to_end.stub_runs import StubRun, Table, table_of
 from tests.end_to_end.warm import Warm
 
@@ -29,6 +29,17 @@ variants:
   - {name: raw, gate: scalar, alpha: 2, norm: false, clip: null, detach: false}
   - {name: weak, gate: scalar, alpha: -8}
   - scalar_l2
+tasks:
+  - {task: infill, n_symbols: 4, n_masks: 4, n_left: 2, n_train: 512, n_val: 64, batch: 16}
+"""
+
+ONE_STAGE = """
+name: one stage
+seed: 0
+model: {init: {n_layer: 2, n_embd: 16, head_size: 8}}
+train: {lr: 2.0e-2}
+stages: [{name: only, steps: 400, seeds: 3}]
+variants: [{name: raw, gate: scalar, alpha: 2, norm: false, clip: null, detach: false}]
 tasks:
   - {task: infill, n_symbols: 4, n_masks: 4, n_left: 2, n_train: 512, n_val: 64, batch: 16}
 """
@@ -60,6 +71,14 @@ class Finished:
     plan: Path
     output: str
     measured: dict[str, Any]
+
+
+def assert_same_as(undisturbed: Finished, state: Path) -> None:
+    """The same attempts with the same numbers, verdicts and export as in the run that nothing disturbed."""
+    assert_whole(state)
+    assert numbers(state) == numbers(undisturbed.state)
+    assert verdicts(state, undisturbed.plan) == verdicts(undisturbed.state, undisturbed.plan)
+    assert exported(state, undisturbed.plan) == exported(undisturbed.state, undisturbed.plan)
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,13 @@ from fsearch.daemon.jobs import remove_stale_checkpoints
 from fsearch.search.board import Record
 from fsearch.store import DaemonRecord, Reader
 from fsearch.system import disk
-from tests.end_to_end.conftest import Finished
+from tests.end_to_end.conftest import Finished, assert_same_as
 from tests.end_to_end.runs import (
-    assert_whole,
     attempts,
     events,
-    exported,
     new_state,
     numbers,
     run_of,
-    verdicts,
 )
 from tests.mounted_disk import mounted_disk
 from tests.ui.commands import fsearch
@@ -61,12 +58,9 @@ def test_a_run_waits_for_room(small_disk: Path, undisturbed: Finished, kernel_li
         before = len(attempts(state))
         ballast.unlink()
         run.to_the_end()
-    assert_whole(state)
     assert len(attempts(state)) > before
     assert {row.try_number for row in attempts(state)} == {1}
-    assert numbers(state) == numbers(undisturbed.state)
-    assert verdicts(state, undisturbed.plan) == verdicts(undisturbed.state, undisturbed.plan)
-    assert exported(state, undisturbed.plan) == exported(undisturbed.state, undisturbed.plan)
+    assert_same_as(undisturbed, state)
     told = [event.text for event in events(state) if "room" in event.text]
     assert [text.partition(":")[0] for text in told] == [
         f"waiting for room on the disk of {state}",

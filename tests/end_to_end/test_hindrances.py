@@ -14,8 +14,8 @@ import pytest
 from fsearch.daemon import record_path
 from fsearch.store import Reader
 from fsearch.store.backup import backups
-from tests.end_to_end.conftest import Finished
-from tests.end_to_end.runs import assert_whole, attempts, events, new_state, numbers, run_of, verdicts
+from tests.end_to_end.conftest import Finished, assert_same_as
+from tests.end_to_end.runs import attempts, events, new_state, run_of
 
 STANDS_S = 7.0
 """Longer than a write waits for a lock by itself."""
@@ -52,10 +52,8 @@ def test_what_passes_is_waited_out(
     assert "paused until the record can be written again" in told and sentence in told
     went_on = [event.text for event in events(state) if "the run goes on" in event.text]
     assert went_on and {"locked": "the record was locked", "full": "the disk was full"}[what] in went_on[0]
-    assert_whole(state)
     assert [row.try_number for row in attempts(state)] == [1] * len(attempts(state))
-    assert numbers(state) == numbers(undisturbed.state)
-    assert verdicts(state, undisturbed.plan) == verdicts(undisturbed.state, undisturbed.plan)
+    assert_same_as(undisturbed, state)
 
 
 def test_a_stop_does_not_wait_for_the_record(
@@ -73,9 +71,7 @@ def test_a_stop_does_not_wait_for_the_record(
         assert run.wait() == 130, run.told()
         assert "stopped while the record could not be written" in run.output.read_text()
         run.to_the_end()
-    assert_whole(state)
-    assert numbers(state) == numbers(undisturbed.state)
-    assert verdicts(state, undisturbed.plan) == verdicts(undisturbed.state, undisturbed.plan)
+    assert_same_as(undisturbed, state)
 
 
 def test_a_run_backs_up_what_was_there_before_it(

@@ -18,21 +18,17 @@ from fsearch.search.rows import Attempt
 from fsearch.store import Reader
 from fsearch.system.process import start_time
 from tests.alive import runs
-from tests.end_to_end.conftest import Finished
+from tests.end_to_end.conftest import Finished, assert_same_as
 from tests.end_to_end.runs import (
     Run,
-    assert_whole,
     attempts,
     closing,
     daemon_of,
     events,
-    exported,
     kill_stopped,
     left_after,
     new_state,
-    numbers,
     run_of,
-    verdicts,
 )
 
 Victim = Literal["daemon", "zygote", "worker"]
@@ -190,11 +186,3 @@ def kill_while(run: Run, victim: Victim, moment: Callable[[Attempt], bool]) -> N
 
 def running(reader: Reader, moment: Callable[[Attempt], bool]) -> Attempt | None:
     return next((row for row in reader.unfinished() if moment(row)), None)
-
-
-def assert_same_as(undisturbed: Finished, state: Path) -> None:
-    """The same attempts with the same numbers, verdicts and export as in the run that nothing disturbed."""
-    assert_whole(state)
-    assert numbers(state) == numbers(undisturbed.state)
-    assert verdicts(state, undisturbed.plan) == verdicts(undisturbed.state, undisturbed.plan)
-    assert exported(state, undisturbed.plan) == exported(undisturbed.state, undisturbed.plan)

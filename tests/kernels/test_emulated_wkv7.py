@@ -14,7 +14,19 @@ import torch
 from torch import Tensor
 
 from .cases import BF16_TOLERANCE, Case, random_case, relative_error, upstream
-from .emulation.comparison import OUTPUTS, assert_same_bits, errors_of, expected_of, run, upstream_of
+from .emulation.comparison import (
+    OUTPUTS,
+    assert_a_batch_is_its_samples,
+    assert_any_order_will_do,
+    assert_nothing_passes_the_capture,
+    assert_one_pass_is_two_calls,
+    assert_same_bits,
+    assert_samples_are_apart,
+    errors_of,
+    expected_of,
+    run,
+    upstream_of,
+)
 from .emulation.library import KernelFault, Library, compile_kernels, kernel_source
 from .emulation.wkv7 import CHECKPOINT_EVERY, SEGMENT, Wkv7
 from .errors import assert_within
@@ -144,67 +156,32 @@ def test_large_initial_state(wkv7: Wkv7) -> None:
 
 def test_poison_after_the_capture(wkv7: Wkv7) -> None:
     """NaN in every token from p on reaches neither the captured state nor an earlier output."""
-    clean = random_case(4, 40, 2, 8, p=torch.tensor([5, 16, 39, 0]))
-    assert clean.p is not None
-    poisoned = tuple(x.clone() for x in clean.tensors)
-    for x in poisoned[:6]:
-        for n, p in enumerate(clean.p.tolist()):
-            x[n, p:] = torch.nan
-    found, expected = wkv7.run(replace(clean, tensors=poisoned)), wkv7.run(clean)
-    assert torch.equal(found["cap"], expected["cap"])
-    for n, p in enumerate(clean.p.tolist()):
-        assert torch.equal(found["y"][n, :p], expected["y"][n, :p])
-        assert found["y"][n, p:].isnan().all()
+    case = random_case(4, 40, 2, 8, p=torch.tensor([5, 16, 39, 0]))
+    assert_nothing_passes_the_capture(wkv7, case)
 
 
 def test_poison_in_another_sample(wkv7: Wkv7) -> None:
     """NaN in one sample changes no output and no gradient of the others."""
-    clean = random_case(3, 20, 2, 32)
-    poisoned = tuple(x.clone() for x in clean.tensors)
-    for x in poisoned:
-        x[1] = torch.nan
-    found, expected = run(wkv7, replace(clean, tensors=poisoned)), run(wkv7, clean)
-    assert_same_bits(*({name: x[[0, 2]] for name, x in side.items()} for side in (found, expected)))
-    assert all(x[1].isnan().any() for x in found.values())
+    assert_samples_are_apart(wkv7, random_case(3, 20, 2, 32))
 
 
 @pytest.mark.parametrize(("N", "T"), [(8, 137), (32, 17)])
 def test_a_sample_does_not_depend_on_its_batch(wkv7: Wkv7, N: int, T: int) -> None:
     """A batch of four is four batches of one, to the bit."""
-    case = random_case(4, T, 2, N)
-    given = upstream_of(wkv7, case)
-    together = wkv7.run(case, given)
-    for n in range(4):
-        assert case.p is not None
-        alone = Case(tuple(x[n : n + 1] for x in case.tensors), case.p[n : n + 1])
-        found = wkv7.run(alone, {name: x[n : n + 1] for name, x in given.items()})
-        assert_same_bits(found, {name: x[n : n + 1] for name, x in together.items()})
+    assert_a_batch_is_its_samples(wkv7, random_case(4, T, 2, N))
 
 
 @pytest.mark.parametrize("at", [1, 8, 128, 129])
 def test_one_pass_is_two_calls(wkv7: Wkv7, at: int) -> None:
     """Capturing at p and going on equals a call for the prompt and one for the answer, to the bit."""
-    *six, s0 = random_case(2, 140, 1, 8).tensors
-    whole = wkv7.run(Case((*six, s0), torch.full((2,), at)))
-    first = wkv7.run(Case((*(x[:, :at] for x in six), s0), None))
-    second = wkv7.run(Case((*(x[:, at:] for x in six), first["sT"]), None))
-    two = {"y": torch.cat([first["y"], second["y"]], 1), "cap": first["sT"], "sT": second["sT"]}
-    assert_same_bits(whole, two)
+    assert_one_pass_is_two_calls(wkv7, random_case(2, 140, 1, 8), at)
 
 
 @pytest.mark.parametrize("types", TYPES)
 @pytest.mark.parametrize(("N", "T"), [(8, 137), (32, 17), (128, 9)])
 def test_the_order_of_threads_and_blocks(library: Library, N: int, T: int, types: str) -> None:
     """Two runs and four schedules give the same bits."""
-    wkv7 = Wkv7(library, *TYPES[types][:2])
-    case = random_case(2, T, 1, N)
-    expected = run(wkv7, case)
-    try:
-        for schedule in (0, 1, 2, 3):
-            library.schedule(schedule)
-            assert_same_bits(run(wkv7, case), expected)
-    finally:
-        library.schedule(0)
+    assert_any_order_will_do(Wkv7(library, *TYPES[types][:2]), random_case(2, T, 1, N))
 
 
 def test_captures_outside_of_the_tokens(wkv7: Wkv7) -> None:

@@ -12,7 +12,17 @@ import pytest
 import torch
 
 from .cases import CHUNKED_TOLERANCE, IDENTICAL_TOKENS_TOLERANCE, Case, random_case, relative_error
-from .emulation.comparison import assert_same_bits, errors_of, run, upstream_of
+from .emulation.comparison import (
+    assert_a_batch_is_its_samples,
+    assert_any_order_will_do,
+    assert_nothing_passes_the_capture,
+    assert_one_pass_is_two_calls,
+    assert_same_bits,
+    assert_samples_are_apart,
+    errors_of,
+    run,
+    upstream_of,
+)
 from .emulation.library import KernelFault, Library, compile_kernels, kernel_source
 from .emulation.wkv7 import Wkv7
 from .emulation.wkv7_v2 import CHECKPOINT_EVERY, CHUNK, Wkv7V2, compile_v2, saved_states
@@ -182,66 +192,31 @@ def test_as_the_sequential_kernel(wkv7: Wkv7V2) -> None:
 
 def test_poison_after_the_capture(wkv7: Wkv7V2) -> None:
     """NaN in every token from p on reaches neither the captured state nor an earlier output."""
-    clean = wkv7.rounded(random_case(4, 70, 1, 64, p=torch.tensor([5, 32, 69, 0])))
-    assert clean.p is not None
-    poisoned = tuple(x.clone() for x in clean.tensors)
-    for x in poisoned[:6]:
-        for n, p in enumerate(clean.p.tolist()):
-            x[n, p:] = torch.nan
-    found, expected = wkv7.run(replace(clean, tensors=poisoned)), wkv7.run(clean)
-    assert torch.equal(found["cap"], expected["cap"])
-    for n, p in enumerate(clean.p.tolist()):
-        assert torch.equal(found["y"][n, :p], expected["y"][n, :p])
-        assert found["y"][n, p:].isnan().all()
+    case = random_case(4, 70, 1, 64, p=torch.tensor([5, 32, 69, 0]))
+    assert_nothing_passes_the_capture(wkv7, case)
 
 
 def test_poison_in_another_sample(wkv7: Wkv7V2) -> None:
     """NaN in one sample changes no output and no gradient of the others."""
-    clean = random_case(3, 40, 1, 64)
-    poisoned = tuple(x.clone() for x in clean.tensors)
-    for x in poisoned:
-        x[1] = torch.nan
-    found, expected = run(wkv7, replace(clean, tensors=poisoned)), run(wkv7, clean)
-    assert_same_bits(*({name: x[[0, 2]] for name, x in side.items()} for side in (found, expected)))
-    assert all(x[1].isnan().any() for x in found.values())
+    assert_samples_are_apart(wkv7, random_case(3, 40, 1, 64))
 
 
 @pytest.mark.parametrize(("N", "B", "T"), [(64, 8, 50), (128, 2, 40)])
 def test_a_sample_does_not_depend_on_its_batch(wkv7: Wkv7V2, N: int, B: int, T: int) -> None:
     """A batch is as many batches of one, to the bit."""
-    case = wkv7.rounded(random_case(B, T, 1, N))
-    given = upstream_of(wkv7, case)
-    together = wkv7.run(case, given)
-    for n in range(B):
-        assert case.p is not None
-        alone = Case(tuple(x[n : n + 1] for x in case.tensors), case.p[n : n + 1])
-        found = wkv7.run(alone, {name: x[n : n + 1] for name, x in given.items()})
-        assert_same_bits(found, {name: x[n : n + 1] for name, x in together.items()})
+    assert_a_batch_is_its_samples(wkv7, random_case(B, T, 1, N))
 
 
 @pytest.mark.parametrize("at", [1, 32, 45, 69])
 def test_one_pass_is_two_calls(wkv7: Wkv7V2, at: int) -> None:
     """Capturing at p and going on equals a call for the prompt and one for the answer, to the bit."""
-    *six, s0 = wkv7.rounded(random_case(2, 70, 1, 64)).tensors
-    whole = wkv7.run(Case((*six, s0), torch.full((2,), at)))
-    first = wkv7.run(Case((*(x[:, :at] for x in six), s0), None))
-    second = wkv7.run(Case((*(x[:, at:] for x in six), first["sT"]), None))
-    two = {"y": torch.cat([first["y"], second["y"]], 1), "cap": first["sT"], "sT": second["sT"]}
-    assert_same_bits(whole, two)
+    assert_one_pass_is_two_calls(wkv7, random_case(2, 70, 1, 64), at)
 
 
 @pytest.mark.parametrize(("N", "decay"), [(64, "sigmoid"), (128, "exp")])
 def test_the_order_of_threads_and_blocks(library: Library, N: int, decay: str) -> None:
     """Two runs and four schedules give the same bits."""
-    wkv7 = Wkv7V2(library)
-    case = random_case(2, 40, 1, N, decay=decay, x=SLOW[decay])
-    expected = run(wkv7, case)
-    try:
-        for schedule in (0, 1, 2, 3):
-            library.schedule(schedule)
-            assert_same_bits(run(wkv7, case), expected)
-    finally:
-        library.schedule(0)
+    assert_any_order_will_do(Wkv7V2(library), random_case(2, 40, 1, N, decay=decay, x=SLOW[decay]))
 
 
 def test_captures_outside_of_the_tokens(wkv7: Wkv7V2) -> None:

@@ -13,19 +13,10 @@ from fsearch.daemon import record_path
 from fsearch.daemon.lock import DeviceLock, LockHeld
 from fsearch.search.rows import AHEAD, Attempt
 from fsearch.store import Reader, open_reader
+from tests.end_to_end.conftest import ONE_STAGE
 from tests.end_to_end.runs import attempts, daemon_of, events, new_state, run_of
 from tests.nvml.standin import FIRST, MODEL, StandIn, gpu
 
-PLAN = """
-name: watched
-seed: 0
-model: {init: {n_layer: 2, n_embd: 16, head_size: 8}}
-train: {lr: 2.0e-2}
-stages: [{name: only, steps: 400, seeds: 3}]
-variants: [{name: raw, gate: scalar, alpha: 2, norm: false, clip: null, detach: false}]
-tasks:
-  - {task: infill, n_symbols: 4, n_masks: 4, n_left: 2, n_train: 512, n_val: 64, batch: 16}
-"""
 POWER_W = 150
 
 
@@ -35,7 +26,7 @@ def test_a_run_beside_a_gpu(
     """Lock, fingerprint and rows name the GPU; held memory is waited for; lost is an outcome; NVML's end
     blanks the columns and ends nothing."""
     plan = tmp_path / "watched.yaml"
-    plan.write_text(PLAN)
+    plan.write_text(ONE_STAGE)
     state = new_state(tmp_path, kernel_library)
     nvml.says(gpu(power_w=POWER_W))
     command = (sys.executable, "-m", "tests.nvml.watched")

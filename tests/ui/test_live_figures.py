@@ -18,25 +18,18 @@ from fsearch.ui.looking import Looking, pressed
 from fsearch.ui.moment import Moment, Watch, moment_of
 from fsearch.ui.state import looking
 from fsearch.ui.words import energy, memory
+from tests.end_to_end.conftest import ONE_STAGE
 from tests.end_to_end.runs import new_state, run_of
 from tests.ui.record import fill, the_plan
 
-PLAN = """
-name: curves
-seed: 0
-model: {init: {n_layer: 2, n_embd: 16, head_size: 8}}
-train: {lr: 2.0e-2}
-stages: [{name: only, steps: 400, seeds: 3}]
-variants: [{name: raw, gate: scalar, alpha: 2, norm: false, clip: null, detach: false}]
-tasks:
-  - {task: infill, n_symbols: 4, n_masks: 4, n_left: 2, n_train: 512, n_val: 64, batch: 16}
-"""
+STEPS = 2000
 
 
 def test_a_variant_against_the_baselines_curve(tmp_path: Path, kernel_library: Path) -> None:
     """While it trains: both scores at one step are those of their curves in the record afterwards."""
     state = new_state(tmp_path, kernel_library)
-    (tmp_path / "plan.yaml").write_text(PLAN)
+    # Long enough for several signs of life of the daemon, one a second, on a fast machine.
+    (tmp_path / "plan.yaml").write_text(ONE_STAGE.replace("steps: 400", f"steps: {STEPS}"))
 
     def compared(reader: Reader) -> Moment | None:
         found = moment_of(reader, state, datetime.now(UTC))
@@ -51,7 +44,7 @@ def test_a_variant_against_the_baselines_curve(tmp_path: Path, kernel_library: P
     assert training is not None and machine is not None and machine.usage is not None
     assert training.tokens_per_s is not None and training.tokens_per_s > 0
     assert machine.usage.cpus > 0.0 and machine.usage.memory_mib > 1.0
-    assert 1 < training.step <= training.steps == 400 and any(training.losses)
+    assert 1 < training.step <= training.steps == STEPS and any(training.losses)
     place = (training.evaluated_step, "all")
     with looking(state) as reader:
         curves = {

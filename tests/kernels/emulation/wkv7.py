@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..cases import NAMES, Case
+from .comparison import Operator
 from .library import KernelFault, Library, kernel_source
 
 _CONSTANTS = dict(re.findall(r"(kWkv7Cuda\w+) = (\d+)", kernel_source("wkv7_cuda.h")))
@@ -76,7 +77,7 @@ class _Gradients(Struct):
     _fields_ = pointers("dy dcap checkpoints adjoint states partials dr dw dk dv da db")
 
 
-class Wkv7:
+class Wkv7(Operator):
     """The operator in `library`, for one type of r, k, v, a, b and one of w."""
 
     def __init__(
@@ -88,21 +89,9 @@ class Wkv7:
         self._c.wkv7_cuda_panels.restype = ctypes.c_int64
         self._c.wkv7_cuda_error.restype = ctypes.c_char_p
 
-    def rounded(self, case: Case) -> Case:
-        """`case` in the types that the kernels take; s0 is always float."""
-        *six, s0 = case.tensors
-        typed = (x.to(self.w if name == "w" else self.io) for name, x in zip(NAMES, six, strict=False))
-        return Case((*typed, s0.float()), case.p, case.decay)
-
     def run(
         self, case: Case, upstream: Mapping[str, Tensor] | None = None, *, s0: bool = True, final: bool = True
     ) -> dict[str, Tensor]:
-        """y, cap (if the case has p) and sT (if `final`) of a rounded case.
-
-        With `upstream`, the gradients of some or none of those three, also the gradients of the case's
-        tensors, by their names. Without `s0` that of the case is not passed. All memory that the kernels
-        write holds NaN before they run. Raises KernelFault.
-        """
         inputs = Inputs.of(case, s0)
         B, T, H, N = inputs.tensors["r"].shape
         results: dict[str, Tensor | None] = {

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..cases import NAMES, Case
+from ..cases import Case
+from .comparison import Operator
 from .library import KernelFault, Library, compile_files, kernel_source
 from .wkv7 import Inputs, Struct, pointers, poisoned
 
@@ -60,7 +61,7 @@ def compile_v2() -> Library:
     return compile_files({name: kernel_source(name) for name in FILES})
 
 
-class Wkv7V2:
+class Wkv7V2(Operator):
     """The operator in `library`; r, k, v, a, b are bfloat16, and w of type `w`."""
 
     io = torch.bfloat16
@@ -71,16 +72,9 @@ class Wkv7V2:
         self._c.wkv7_v2_slots.restype = ctypes.c_int64
         self._c.wkv7_v2_error.restype = ctypes.c_char_p
 
-    def rounded(self, case: Case) -> Case:
-        """`case` in the types that the kernels take; s0 is always float."""
-        *six, s0 = case.tensors
-        typed = (x.to(self.w if name == "w" else self.io) for name, x in zip(NAMES, six, strict=False))
-        return Case((*typed, s0.float()), case.p, case.decay)
-
     def run(
         self, case: Case, upstream: Mapping[str, Tensor] | None = None, *, s0: bool = True, final: bool = True
     ) -> dict[str, Tensor]:
-        """As Wkv7.run of the sequential kernels."""
         inputs = Inputs.of(case, s0)
         B, T, H, N = case.tensors[0].shape
         _, slots, L, _ = self._sizes(case)
