@@ -145,6 +145,7 @@ def reference() -> str:
         ("claim", schema.Claim),
         ("limits", schema.Limits),
         ("evaluate", schema.Evaluate),
+        ("evaluate.generate", schema.Generate),
         ("A variant, written out", Variant),
         ("An entry of tasks", schema.TaskOptions),
         ("batch: {largest: ...}", schema.Largest),

@@ -37,6 +37,9 @@ LOADS_OF_OUR_OWN = {
 }
 """Where torch.load is called, how often; always with weights_only."""
 
+RUNS_PROGRAMS = {"fsearch/tasks/code_exec/driver.py": ["calls compile", "calls exec"]}
+"""What runs the programs of a model: a process of its own, in the sandbox, where a plan asks for it."""
+
 
 def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:
     """Every call with the name of what is called, such as "os.system"."""
@@ -73,7 +76,7 @@ def offences(text: str) -> list[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_source_runs_what_it_reads(path: Path) -> None:
     """No pickle of anybody else's, no shell, no evaluated text, no port that is listened on."""
-    assert offences(path.read_text()) == []
+    assert offences(path.read_text()) == RUNS_PROGRAMS.get(str(path.relative_to(ROOT)), [])
 
 
 @pytest.mark.parametrize(

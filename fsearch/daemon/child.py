@@ -31,6 +31,7 @@ PROGRESS_DEADLINE_S = {
     "load": 600.0,
     "train": 900.0,
     "evaluate": 900.0,
+    "generate": 900.0,
     "finish": 300.0,
     "fetch": 120.0,  # says every second that bytes arrive, as long as some do
     "prepare": 1800.0,

@@ -58,7 +58,7 @@ def attempt_job(
         "form": spec.form,
         "streams": {
             purpose: stream(spec.master_seed, spec.seed, variant_stream, purpose)
-            for purpose in (("init", "order") if model is None else ("order",))
+            for purpose in _purposes(spec, model)
         },
         "noop_reference": None
         if reference is None
@@ -72,6 +72,12 @@ def attempt_job(
         "backend": backend,
         "checkpoint": None if spec.role == "probe" else checkpoint,
     }
+
+
+def _purposes(spec: AttemptSpec, model: ModelFact | None) -> list[str]:
+    """What an attempt needs random numbers for."""
+    purposes = ["order"] if model is not None else ["init", "order"]
+    return [*purposes, "completions"] if spec.completions else purposes
 
 
 def _memory_mib(spec: AttemptSpec) -> int | None:

@@ -79,6 +79,9 @@ class Ledger:
         for half, blobs in result.get("examples", {}).items():
             arrays = {name: base64.b64decode(blob) for name, blob in blobs.items()}
             self._store.add_example_scores(spec.id, try_number, half, **arrays)
+        for half, blobs in result.get("example_metrics", {}).items():
+            values = {name: base64.b64decode(blob) for name, blob in blobs.items()}
+            self._store.add_example_metrics(spec.id, try_number, half, values)
         row = self._store.finish(
             spec.id,
             try_number,

@@ -9,12 +9,13 @@ from fsearch.store import Evaluation
 
 def evaluation(message: dict[str, Any]) -> Evaluation:
     """A point of an attempt's curve, as the record keeps it."""
-    return Evaluation(**{name: message[name] for name in Evaluation.__slots__})
+    return Evaluation(**{name: message[name] for name in Evaluation.__slots__ if name in message})
 
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """The columns of a row that a result message fills."""
     names = ["score", "loss", "acc_pooled", "screen_score", "screen_loss", "look_score", "metrics"]
+    names += ["screen_metrics", "unavailable"]
     names += ["tokens", "backend", "early_weights_sha256", "weights_sha256", "peak_memory_mib"]
     found = {name: result[name] for name in names if result.get(name) is not None}
     if "steps" in result:

@@ -2,8 +2,9 @@
 
 from fsearch.plan.expand import Search, expand
 from fsearch.plan.json_schema import json_schema
+from fsearch.plan.metrics import decidable
 from fsearch.plan.parse import HUB, Entry, Plan, parse
-from fsearch.plan.schema import Claim, Largest, Limits, Screen, Stage
+from fsearch.plan.schema import SCORE, Claim, Largest, Limits, Screen, Stage
 from fsearch.plan.variant import BASELINE, BASELINE_FORM, Variant, canonical, noop_reason, sort_out
 from fsearch.plan.yaml_source import PlanError, Problem
 
@@ -11,6 +12,7 @@ __all__ = [
     "BASELINE",
     "BASELINE_FORM",
     "HUB",
+    "SCORE",
     "Claim",
     "Entry",
     "Largest",
@@ -23,6 +25,7 @@ __all__ = [
     "Stage",
     "Variant",
     "canonical",
+    "decidable",
     "expand",
     "json_schema",
     "noop_reason",

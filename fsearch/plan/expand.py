@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from fsearch.plan.parse import Plan
-from fsearch.plan.schema import Largest, Screen, Stage
+from fsearch.plan.schema import Evaluate, Largest, Screen, Stage
 from fsearch.plan.variant import Variant
 
 
@@ -46,6 +46,9 @@ class Search:
     master_seed: int
     entry: int  # index in the plan's `tasks`
     memory_mib: int | None  # what an attempt may take; None: what the machine has
+    metric: str  # what its decisions are made on
+    completions: dict[str, Any]  # how they are generated after the last step; empty: none are
+    completions_at: tuple[int, ...]  # the further steps after which they are
 
     @property
     def layers(self) -> int:
@@ -97,6 +100,9 @@ def _expand(plan: Plan, sha256: str | None, layers: int | None) -> tuple[Search,
                         master_seed=plan.seed,
                         entry=number,
                         memory_mib=plan.limits.memory_mib,
+                        metric=entry.metric,
+                        completions=_completions(entry.evaluate),
+                        completions_at=entry.evaluate.generate.at if entry.evaluate.generate else (),
                     )
                 )
     places: dict[str, list[dict[str, Any]]] = {}
@@ -111,6 +117,13 @@ def _model(plan: Plan, sha256: str | None, layers: int | None) -> tuple[dict[str
         return plan.model.model_dump(mode="json", exclude_none=True), plan.model.init.n_layer
     assert plan.checkpoint is not None
     return {"checkpoint": plan.checkpoint if sha256 is None else sha256}, layers
+
+
+def _completions(evaluate: Evaluate) -> dict[str, Any]:
+    """What of the evaluations decides a result, as it stands in ids."""
+    if evaluate.generate is None:
+        return {}
+    return {**evaluate.generate.model_dump(exclude={"at"}), "code_exec": evaluate.code_exec}
 
 
 def _label(search: Search, siblings: Sequence[dict[str, Any]]) -> str:

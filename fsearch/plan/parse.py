@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from fsearch.plan import metrics
 from fsearch.plan.schema import (
     Batch,
     Claim,
@@ -55,7 +56,8 @@ class Entry:
     stages: tuple[Stage, ...]
     screen: Screen | None
     variants: tuple[Variant, ...]
-    evaluate: Evaluate
+    evaluate: Evaluate  # code_exec is off where the task has no programs to run
+    metric: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -162,6 +164,12 @@ def _entry(
         _check_variant_names(variants, (*path, "variants"), source, problems)
     if options.stages or options.screen:
         _check_stages(stages, screen, path, source, problems)
+    evaluate = metrics.evaluated(arguments, options.evaluate or fields.evaluate)
+    metric = options.metric or fields.metric
+    looked = screen is not None and len(stages) > 1 and screen.futility_look is not None
+    for field, message in metrics.faults(options.task, arguments, evaluate, metric, stages, looked):
+        place = (*path, *field) if getattr(options, str(field[0])) is not None else field
+        problems.append(source.problem(place, message))
     seeds = stages[-1].seeds or DEFAULT_CONFIRM_SEEDS
     return Entry(
         task=options.task,
@@ -172,7 +180,8 @@ def _entry(
         stages=(*stages[:-1], stages[-1].model_copy(update={"seeds": seeds})),
         screen=(screen or Screen()) if len(stages) > 1 else None,
         variants=variants,
-        evaluate=options.evaluate or fields.evaluate,
+        evaluate=evaluate,
+        metric=metric,
     )
 
 

@@ -235,11 +235,60 @@ class Limits(Strict):
     """Memory that an attempt may take, in MiB; null: nine tenths of what is free when its search begins."""
 
 
+SCORE = "score"
+"""The metric that every task has: the mean over examples of the share of right answer tokens."""
+
+
+class Generate(Strict):
+    """Completions of validation examples, token by token from their prompts, after the last step."""
+
+    max_tokens: int = Field(ge=1, le=100_000)
+    """Longest completion, in tokens; one that has not ended by then is judged as it is."""
+    temperature: float = Field(default=0.0, ge=0, le=100)
+    """0 takes the likeliest token; above it tokens are drawn with softmax(logits / temperature)."""
+    samples: int = Field(default=1, ge=1, le=1000)
+    """Completions of each example; more than one need a temperature above 0."""
+    examples: int | None = Field(default=None, ge=1)
+    """How many examples of each half that is scored, always the same ones; null for all."""
+    at: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)] = ()
+    """Further steps after which it is done, on the first half that is scored; they decide nothing."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Generate:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"at temperature 0 all {self.samples} samples are one completion; give a temperature above "
+                "0, or leave samples out"
+            )
+        return self
+
+
 class Evaluate(Strict):
-    """Evaluations during training, for the curves; the score is always that of the last step."""
+    """What is evaluated beside the score, which is always that of the last step."""
 
     every: int | None = Field(default=None, ge=1)
-    """Steps between evaluations; null: eight times a run."""
+    """Steps between the evaluations of the curve; null: eight times a run."""
+    generate: Generate | None = None
+    """Completions, for the metrics that judge them; null: nothing is generated."""
+    code_exec: Literal["off", "bwrap", "unsafe"] = "off"
+    """Whether generated programs are run: not at all, in a sandbox, or with this user's rights."""
+
+    @model_validator(mode="after")
+    def _something_can_be_run(self) -> Evaluate:
+        if self.code_exec != "off" and self.generate is None:
+            raise ValueError(
+                f"code_exec is {self.code_exec}, but no programs are generated; add "
+                "generate: {max_tokens: ...}, or leave code_exec out"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_asked(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without completions as before there were any: a plan that asks for none keeps its id."""
+        fields: dict[str, Any] = serialize(self)
+        if self.generate is None:
+            fields = {"every": self.every}
+        return fields
 
 
 class Largest(Strict):
@@ -295,6 +344,8 @@ class TaskOptions(Strict):
     """In place of the plan's."""
     evaluate: Evaluate | None = None
     """In place of the plan's."""
+    metric: str | None = None
+    """In place of the plan's."""
 
 
 class PlanFields(Strict):
@@ -317,10 +368,20 @@ class PlanFields(Strict):
     limits: Limits = Limits()
     """When to give up."""
     evaluate: Evaluate = Evaluate()
-    """Curves."""
+    """Curves and completions."""
+    metric: str = SCORE
+    """What is screened and confirmed on: the score, or another metric of every task of the plan."""
     notify: Annotated[tuple[str, ...] | None, BeforeValidator(_command)] = None
     """Command that gets a line of JSON when something happens that a person waits for; null for none."""
     variants: Variants
     """Names and mappings; the baseline no_fs is always trained."""
     tasks: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_tupled), Field(min_length=1)]
     """One mapping a task: its name, batch and arguments, and what it overrides."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_asked(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """With the score for a metric as before there was another one: the plan keeps its id."""
+        fields: dict[str, Any] = serialize(self)
+        if self.metric == SCORE:
+            fields.pop("metric", None)
+        return fields

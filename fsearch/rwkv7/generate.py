@@ -14,7 +14,7 @@ Shapes: B prompts, T tokens in the longest, V words.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ def generate(
     top_p: float = 1.0,
     stop: Collection[int] = (),
     generator: torch.Generator | None = None,
+    before_token: Callable[[int], None] = lambda token: None,
 ) -> list[list[int]]:
     """The answers to some prompts, each without its prompt and without the stop token that ended it.
 
@@ -49,6 +50,7 @@ def generate(
         top_p: draw only among the fewest likeliest tokens whose probabilities add up to at least this.
         generator: required if the temperature is above 0. One number is taken from it for each prompt, the
             seed of that row's own stream; one number of the stream decides one token.
+        before_token: told of every token, 0 first, before it is generated for all rows; it may raise.
 
     Raises:
         ValueError: an argument is out of range, a prompt is empty or has the wrong shape, a token is not in
@@ -65,6 +67,7 @@ def generate(
     rows = torch.arange(len(prompts), device=tokens.device)
     carried = [LayerState() for _ in range(model.n_layer)]
     for step in range(max_tokens):
+        before_token(step)
         hidden = model.hidden(tokens, counts, future_seed, carried)
         logits = model.head(hidden[rows, counts - 1])
         _check_finite(logits, unfinished, step)

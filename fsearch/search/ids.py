@@ -23,6 +23,6 @@ def data_key(task: str, arguments: dict[str, Any], master_seed: int) -> str:
 
 
 def stream(master_seed: int, seed: int, variant_stream: int, purpose: str) -> int:
-    """Seed of one random stream, below 2**63: `purpose` is "init" or "order"."""
+    """Seed of one random stream, below 2**63: `purpose` is "init", "order" or "completions"."""
     text = f"fsearch {master_seed} {seed} {variant_stream} {purpose}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fsearch.plan import BASELINE_FORM, Search
+from fsearch.plan import BASELINE_FORM, SCORE, Search
 from fsearch.search.rows import Attempt
 from fsearch.search.specs import search_key
 from fsearch.search.statistics import noise_sd
@@ -30,17 +30,18 @@ def known_noise(search: Search, attempts: Iterable[Attempt]) -> Noise | None:
     groups: dict[tuple[str, int, str], dict[int, float]] = {}
     for row in attempts:
         spec = row.spec
+        score = row.read(search.metric).score
         alike = (
             row.outcome == "completed"
-            and row.score is not None
             and spec.role == "screen"
             and spec.form == BASELINE_FORM
+            and (search.metric == SCORE or spec.completions == search.completions)
             and (spec.task, spec.arguments, spec.model) == (search.task, search.arguments, search.model)
             and spec.steps == search.stages[0].steps
         )
-        if alike and row.score is not None:
+        if alike and score is not None:
             place = (spec.search_key, spec.micro_batch, row.fingerprint)
-            groups.setdefault(place, {})[spec.seed] = row.score
+            groups.setdefault(place, {})[spec.seed] = score
     measured = {place: list(scores.values()) for place, scores in groups.items() if len(scores) > 1}
     own = [scores for place, scores in measured.items() if place[0] == search_key(search)]
     some = own[-1:] or list(measured.values())

@@ -6,9 +6,10 @@ Nothing here knows about processes, files or SQL.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from fsearch.plan import SCORE
 from fsearch.search.ids import digest
 
 Role = Literal["build", "inspect", "prepare", "probe", "screen", "confirm"]
@@ -57,6 +58,12 @@ class AttemptSpec:
         step: int | None = self.evaluate.get("look")
         return step
 
+    @property
+    def completions(self) -> dict[str, Any] | None:
+        """How completions are generated after the last step; None: none are."""
+        found: dict[str, Any] | None = self.evaluate.get("completions")
+        return found
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -79,6 +86,8 @@ class Attempt:
     screen_loss: float | None = None
     look_score: float | None = None  # on the screen half, after `look_step` steps
     metrics: dict[str, float] = field(default_factory=dict)  # the task's own, on the headline half
+    screen_metrics: dict[str, float] = field(default_factory=dict)  # where both halves were scored
+    unavailable: dict[str, str] = field(default_factory=dict)  # metrics that could not be had, and why
     steps_done: int = 0
     tokens: int = 0
     backend: str = ""
@@ -94,6 +103,19 @@ class Attempt:
     pid_started: float | None = None  # /proc start time, to tell a reused pid
     started_at: str = ""  # UTC, for people
     ended_at: str = ""
+
+    def read(self, metric: str) -> Attempt:
+        """The same row with another metric for its score, as a plan sees it that decides on that one."""
+        if metric == SCORE:
+            return self
+        own = {} if self.score is None else {SCORE: self.score}
+        return replace(
+            self,
+            score=self.metrics.get(metric),
+            screen_score=self.screen_metrics.get(metric),
+            acc_pooled=None,
+            metrics=own | self.metrics,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ MATCHED = (
     "steps",
     "look_step",
     "halves",
+    "completions",
     "seed",
     "master_seed",
 )

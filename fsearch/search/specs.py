@@ -183,7 +183,12 @@ def _shared(search: Search) -> dict[str, Any]:
         "screened": search.screen is not None,
         "master_seed": search.master_seed,
     }
-    return shared | _limit(search) | _look(search, look_step(search, search.stages[0]))
+    return shared | _limit(search) | _look(search, look_step(search, search.stages[0])) | _completions(search)
+
+
+def _completions(search: Search) -> dict[str, Any]:
+    """How completions are generated, as it stands in ids. The metric is in none: it only reads rows."""
+    return {"completions": search.completions} if search.completions else {}
 
 
 def _limit(search: Search) -> dict[str, int]:
@@ -227,8 +232,14 @@ def _spec(
         "probe": probe,
         **_limit(search),
         **_look(search, look),
+        **_completions(search),
     }
-    curve = {"every": search.every or max(1, steps // CURVE_POINTS)}
+    evaluate: dict[str, Any] = {"every": search.every or max(1, steps // CURVE_POINTS)}
+    if look is not None:
+        evaluate["look"] = look
+    if search.completions:
+        evaluate |= _completions(search)
+        evaluate["completions_at"] = [step for step in search.completions_at if step < steps]
     return AttemptSpec(
         id=digest(identity),
         plan=search.plan,
@@ -244,7 +255,7 @@ def _spec(
         role=role,
         steps=steps,
         halves=halves,
-        evaluate=curve if look is None else {**curve, "look": look},
+        evaluate=evaluate,
         variant=variant,
         form=form,
         seed=seed,

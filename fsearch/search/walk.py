@@ -8,8 +8,9 @@ Going on after a crash is walking again.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from fsearch.plan import Claim, Limits, Search, Stage, sort_out
+from fsearch.plan import SCORE, Claim, Limits, Search, Stage, sort_out
 from fsearch.search.board import Board, Note, Record, Run, Screened, Step, VariantBoard, Wait
 from fsearch.search.futility import Look, look_of
 from fsearch.search.outcomes import Closed, standing
@@ -251,11 +252,22 @@ class _Walker:
         tries = self.record.tries(spec.id, self.board.fingerprint)
         state = standing(tries, self.limits, self.daemon)
         if isinstance(state, Closed):
-            return state
+            return self._as_the_plan_sees_it(state)
         if state.not_before_s > self.now_s:
             why = f"{spec.search} {spec.stage} {spec.variant} is tried again: {state.why}"
             raise _Blocked(Wait(state.not_before_s, why))
         raise _Blocked(Run(spec, self.record.next_try_number(spec.id), noop_reference, look))
+
+    def _as_the_plan_sees_it(self, closed: Closed) -> Closed:
+        """With the plan's metric for the row's score: everything after is formed of that."""
+        row, metric = closed.last, self.search.metric
+        if metric == SCORE or not closed.completed or row.spec.role == "probe":
+            return closed
+        if metric not in row.metrics:
+            why = row.unavailable.get(metric, "the row does not have it")
+            what = f"the {row.spec.stage} attempt of {row.spec.variant}, seed {row.spec.seed}"
+            raise _Failed(f"the plan decides on {metric}, which is unavailable for {what}: {why}")
+        return replace(closed, last=row.read(metric))
 
 
 def unmerged(variants: list[VariantBoard], name: str) -> VariantBoard:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Text, cast, func, or_, select
 
@@ -17,7 +17,10 @@ from fsearch.search.rows import Attempt, DataFact, Half, ModelFact
 from fsearch.store import tables
 from fsearch.store.mapping import DATA, MODEL, TOLD, attempt_of, data_fact_of, model_fact_of
 from fsearch.store.records import DaemonRecord, Evaluation, Event, ExampleScores, PlanRecord, Sample
-from fsearch.store.scores import unpack
+from fsearch.store.scores import OF_SCORES, unpack, unpack_values
+
+if TYPE_CHECKING:
+    from fsearch.store.scores import Values
 
 T = TypeVar("T")
 
@@ -149,6 +152,24 @@ class Queries(ABC):
         )
         packed: bytes | None = self._read(lambda connection: connection.execute(query).scalar_one_or_none())
         return None if packed is None else unpack(packed)
+
+    def example_values(self, id: str, try_number: int, half: Half, metric: str) -> Values | None:
+        """What a metric of the last evaluation of one try is for each example [n], in 0..1; NaN: not judged.
+
+        None where it was not recorded.
+        """
+        if metric in OF_SCORES:
+            scores = self.example_scores(id, try_number, half)
+            return None if scores is None else OF_SCORES[metric](scores)
+        table = tables.example_metric
+        query = select(table.c.packed).where(
+            table.c.attempt == id,
+            table.c["try"] == try_number,
+            table.c.half == half,
+            table.c.metric == metric,
+        )
+        packed: bytes | None = self._read(lambda connection: connection.execute(query).scalar_one_or_none())
+        return None if packed is None else unpack_values(packed)
 
     def telemetry(self, id: str, try_number: int) -> list[Sample]:
         """Readings of the device during one try, by time."""

@@ -6,7 +6,7 @@ always the sequence number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from fsearch.search.rows import Half
@@ -30,6 +30,8 @@ class Result(TypedDict, total=False):
     screen_loss: float | None
     look_score: float | None
     metrics: dict[str, float]
+    screen_metrics: dict[str, float]
+    unavailable: dict[str, str]
     steps_done: int
     tokens: int
     backend: str
@@ -64,6 +66,7 @@ class Evaluation:
     acc_pooled: float | None
     loss: float | None
     examples: int
+    metrics: dict[str, float] = field(default_factory=dict)  # of completions, where they were asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

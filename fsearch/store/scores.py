@@ -1,4 +1,4 @@
-"""Per-example scores as one packed blob, and back.
+"""Per-example scores as one packed blob, and back; and what metrics say of single examples.
 
 The blob of n examples is n little-endian int32 (right tokens), n int32 (scored tokens), n float64
 (summed loss): 16 bytes an example, so n needs no header. numpy is imported only to read.
@@ -6,14 +6,18 @@ The blob of n examples is n little-endian int32 (right tokens), n int32 (scored 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fsearch.plan import SCORE
 from fsearch.store.records import ExampleScores
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Numbers = bytes | memoryview | NDArray[Any]
+    Values = NDArray[np.float64]
 
 _BYTES_PER_EXAMPLE = 16
 
@@ -49,3 +53,17 @@ def unpack(packed: bytes) -> ExampleScores:
         total=np.frombuffer(packed, "<i4", n, 4 * n).astype(np.int32),
         loss=np.frombuffer(packed, "<f8", n, 8 * n).astype(np.float64),
     )
+
+
+OF_SCORES: dict[str, Callable[[ExampleScores], Values]] = {
+    SCORE: lambda scores: scores.correct / scores.total,
+    "whole_answer": lambda scores: (scores.correct == scores.total).astype(float),
+}
+"""The metrics [examples] that follow from these scores."""
+
+
+def unpack_values(packed: bytes) -> Values:
+    """The metric [examples] of a blob of float64. Raises ValueError where it is cut off."""
+    import numpy as np
+
+    return np.frombuffer(packed, "<f8").astype(np.float64)

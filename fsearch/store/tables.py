@@ -169,6 +169,8 @@ attempt = Table(
     _real("retry_after_s"),
     _integer("memory_mib", nullable=True),
     _real("look_score"),
+    Column("screen_metrics", Json(shared=False), nullable=False, server_default="{}"),
+    Column("unavailable", Json(shared=True), nullable=False, server_default="{}"),
     CheckConstraint(
         "(outcome IS NULL) = (outcome_class IS NULL) AND (outcome IS NULL) = (ended_sequence IS NULL)",
         name="ended_wholly",
@@ -195,6 +197,7 @@ evaluation = Table(
     _real("acc_pooled"),
     _real("loss"),
     _integer("examples"),
+    Column("metrics", Json(shared=False), nullable=False, server_default="{}"),
     _belongs_to_attempt(),
     sqlite_with_rowid=False,
 )
@@ -206,6 +209,16 @@ example_score = Table(
     Column("half", Text, primary_key=True),
     _integer("examples"),
     Column("packed", LargeBinary, nullable=False),  # see fsearch.store.scores
+    _belongs_to_attempt(),
+)
+
+example_metric = Table(
+    "example_metric",
+    metadata,
+    *_of_attempt(),
+    Column("half", Text, primary_key=True),
+    Column("metric", Text, primary_key=True),
+    Column("packed", LargeBinary, nullable=False),  # float64 [examples], little-endian; NaN: not judged
     _belongs_to_attempt(),
 )
 

@@ -321,6 +321,14 @@ class Store(Queries):
         row = {"half": half, "examples": examples, "packed": packed}
         self._add_details(tables.example_score, id, try_number, [row])
 
+    def add_example_metrics(self, id: str, try_number: int, half: Half, values: Mapping[str, bytes]) -> None:
+        """Add what the completions of the last evaluation came to, example by example, by metric.
+
+        float64 [examples], little-endian; NaN for an example without completions.
+        """
+        rows = [{"half": half, "metric": name, "packed": packed} for name, packed in values.items()]
+        self._add_details(tables.example_metric, id, try_number, rows)
+
     def add_telemetry(self, id: str, try_number: int, samples: Sequence[Sample]) -> None:
         """Add readings of the device during a try; readings of a moment that is there stay."""
         self._add_details(tables.telemetry, id, try_number, [asdict(sample) for sample in samples])

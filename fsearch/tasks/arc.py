@@ -38,6 +38,8 @@ LETTERS = "ABCDE"
 class ArcArguments(TextArguments):
     """ARC: which of a few answers to a question of school science is right."""
 
+    figures = ("choice_accuracy", "choice_likelihood")
+
     config: Literal["ARC-Challenge", "ARC-Easy"] = "ARC-Challenge"
     """Which of the two sets of questions."""
 

@@ -78,6 +78,16 @@ def solutions(
     yield from search([cell for cell, digit in enumerate(puzzle) if not digit])
 
 
+def violated_units(board: Sequence[int], base: int) -> list[int]:
+    """The rows, columns and blocks, as numbered 0..3*side-1, in which some digit 1..side does not stand."""
+    side = base * base
+    found: list[set[int]] = [set() for _ in range(3 * side)]
+    for digit, units in zip(board, _units(base), strict=True):
+        for unit in units:
+            found[unit].add(digit)
+    return [unit for unit, digits in enumerate(found) if len(digits - {0}) < side]
+
+
 def has_one_solution(puzzle: Sequence[int], base: int) -> bool:
     return len(list(islice(solutions(puzzle, base), 2))) == 1
 

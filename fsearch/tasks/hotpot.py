@@ -31,7 +31,7 @@ from fsearch.tasks import squad
 from fsearch.tasks.sieve import Rejected, SplitName
 from fsearch.tasks.sources import Row, Rows, Sources
 from fsearch.tasks.table import with_columns
-from fsearch.tasks.task import document_hash
+from fsearch.tasks.task import CodeExec, Completed, Judgement, Progress, answer_of, document_hash
 from fsearch.tasks.text import Draft, Part, TextArguments, TextTask, one_line, words
 
 REPO, CONFIG = "hotpotqa/hotpot_qa", "distractor"
@@ -43,6 +43,8 @@ N_DISTRACTORS = 9
 
 class HotpotArguments(TextArguments):
     """HotpotQA: a question whose answer follows from two of ten paragraphs."""
+
+    judged = ("exact_match", "f1")
 
     order: Literal["q_after", "q_first"] = "q_after"
     """Where the question stands: after the paragraphs, or before them and so far from the answer."""
@@ -105,6 +107,14 @@ class Hotpot(TextTask[HotpotArguments]):
             document=words(question),
             sources=frozenset(titles),
             scored=squad.scored_after_space(self.tokens, answer),
+        )
+
+    def judge(
+        self, completed: Sequence[Completed], code_exec: CodeExec, progress: Progress | None = None
+    ) -> Judgement:
+        """In words, as SQuAD's; a question has one answer."""
+        return squad.short_answers(
+            completed, self.texts, lambda one: [self.tokens.decode(answer_of(one.example))]
         )
 
 

@@ -25,6 +25,8 @@ DRAWN_AT_ONCE = 1024
 class InfillArguments(Arguments):
     """Fill in masks from symbols that stand further right."""
 
+    judged = ()
+
     n_symbols: int = Field(8, ge=2, le=26)
     """Kinds of symbols."""
 

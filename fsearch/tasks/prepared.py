@@ -11,6 +11,7 @@ Not here: which examples there are (the task's module), batches, retries, deleti
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import shutil
@@ -48,7 +49,7 @@ __all__ = ["DataDamaged", "DataShort", "Meta", "Prepared", "Split", "code_sha256
 
 SplitName = Literal["train", "screen", "confirm"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
-FORMAT = 2  # of the directory; goes into the key
+FORMAT = 3  # of the directory; goes into the key
 CHECKSUMS = "SHA256SUMS"
 """File that all others are checked against before anything is parsed."""
 
@@ -88,6 +89,7 @@ class Split:
     offsets: NDArray[np.int64]  # [n + 1]
     prompt_len: Int32Array  # [n]
     document: NDArray[np.uint64]  # [n], hash of the document
+    references: Sequence[str] = ()  # [n], or none at all
 
     def __len__(self) -> int:
         return len(self.prompt_len)
@@ -106,6 +108,7 @@ class Split:
             targets=self.targets[here],
             scored=self.scored[here],
             document=f"{int(self.document[i]):016x}",
+            reference=self.references[i] if self.references else "",
         )
 
 
@@ -118,6 +121,9 @@ ARRAYS: dict[str, type[np.generic]] = {
     "document": np.uint64,
 }
 """The files of a split, `<split>/<array>.npy`: the fields of `Split` and their types."""
+
+REFERENCES = "references.json"
+"""Beside them: what completions of the examples are judged by, as a list, empty where that is nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,6 +245,7 @@ def _finite(level: str, value: float) -> float:
 
 def _flat(examples: Sequence[Example]) -> Split:
     lengths = [len(example.tokens) for example in examples]
+    references = tuple(example.reference for example in examples)
     return Split(
         tokens=np.concatenate([example.tokens for example in examples]),
         targets=np.concatenate([example.targets for example in examples]),
@@ -246,6 +253,7 @@ def _flat(examples: Sequence[Example]) -> Split:
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         prompt_len=np.array([example.prompt_len for example in examples], np.int32),
         document=np.array([document_hash(example.document) for example in examples], np.uint64),
+        references=references if any(references) else (),
     )
 
 
@@ -257,12 +265,15 @@ def _sha256(splits: Mapping[SplitName, Split], vocab_size: int) -> str:
             array = getattr(splits[name], field)
             digest.update(canonical_json([name, field, array.dtype.str, list(array.shape)]))
             digest.update(np.ascontiguousarray(array).data)
+        if splits[name].references:
+            digest.update(canonical_json([name, "references", list(splits[name].references)]))
     return digest.hexdigest()
 
 
 def _checksums(path: Path) -> bytes:
     """The lines of `sha256sum` for every other file of the directory. Raises FileNotFoundError."""
-    names = ["meta.json", *(f"{split}/{field}.npy" for split in SPLITS for field in ARRAYS)]
+    arrays = (f"{split}/{field}.npy" for split in SPLITS for field in ARRAYS)
+    names = ["meta.json", *arrays, *(f"{split}/{REFERENCES}" for split in SPLITS)]
     return "".join(f"{sha256_file(path / name)}  {name}\n" for name in names).encode()
 
 
@@ -270,7 +281,8 @@ def _open(directory: Path) -> Split:
     def mapped(field: str) -> Any:
         return np.load(directory / f"{field}.npy", mmap_mode="r").view(np.ndarray)
 
-    return Split(**{field: mapped(field) for field in ARRAYS})
+    references = json.loads((directory / REFERENCES).read_bytes())
+    return Split(**{field: mapped(field) for field in ARRAYS}, references=tuple(references))
 
 
 def _write(path: Path, meta: Meta, splits: Mapping[SplitName, Split]) -> None:
@@ -284,6 +296,8 @@ def _write(path: Path, meta: Meta, splits: Mapping[SplitName, Split]) -> None:
         for field, dtype in ARRAYS.items():
             with _durable(partial / name / f"{field}.npy") as file:
                 np.save(file, np.asarray(getattr(splits[name], field), dtype=dtype))
+        with _durable(partial / name / REFERENCES) as file:
+            file.write(canonical_json(list(splits[name].references)))
         sync_directory(partial / name)
     with _durable(partial / "meta.json") as file:
         file.write(meta.model_dump_json(indent=2).encode())

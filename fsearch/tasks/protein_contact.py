@@ -45,6 +45,7 @@ class ProteinContactArguments(ProteinArguments):
     """Which pairs of residues of a protein are in contact."""
 
     shown = ("order", "source", "pair_sampling")
+    figures = ("average_precision", "precision_at_l5", "f1_contact")
 
     source: Literal["hub", "contact_data", "offline"] = "hub"
     """The data set at the hub, another one there with the same chains, or the table of 256 chains that comes

@@ -36,6 +36,8 @@ TITLE = f"Secondary structure of residues of a protein, one of {LABELS} each."
 class ProteinSsArguments(ProteinArguments):
     """The secondary structure of some residues of a protein."""
 
+    figures = ("q8", "q3", "f1_macro")
+
     source: Literal["hub", "offline"] = "hub"
     """The data set at the hub, or the table of 256 chains that comes with fsearch."""
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import util
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -23,10 +24,19 @@ from pydantic import Field, model_validator
 
 from fsearch.system.files import sha256_file
 from fsearch.tasks import hotpot, squad
+from fsearch.tasks.edits import edit_distance, edit_similarity
 from fsearch.tasks.sieve import Rejected, SplitName
 from fsearch.tasks.sources import DataRefused, Origin, Row, Rows, Sources
 from fsearch.tasks.table import part_of, with_columns
-from fsearch.tasks.task import Answered, BoolArray
+from fsearch.tasks.task import (
+    Answered,
+    BoolArray,
+    CodeExec,
+    Completed,
+    Judgement,
+    Progress,
+    answer_of,
+)
 from fsearch.tasks.text import (
     NOTES,
     Draft,
@@ -76,6 +86,9 @@ _WRAPPED = re.compile(r"-\n\s*")
 
 class PunctuationArguments(NotedArguments):
     """Restore the punctuation and the capital letters of a line."""
+
+    figures = ("f1_marks", "case_accuracy")
+    judged = ("exact_match", "edit_similarity")
 
     n_train: int = Field(1200, ge=1, le=10_000_000)
     """Training examples."""
@@ -197,6 +210,22 @@ class Punctuation(TextTask[PunctuationArguments]):
         if upper.any():
             scores["case_accuracy"] = float(np.mean(predicted[upper] == target[upper]))
         return scores
+
+    def judge(
+        self, completed: Sequence[Completed], code_exec: CodeExec, progress: Progress | None = None
+    ) -> Judgement:
+        """Adds `edit_similarity`, and as a figure `edit_distance`, the mean distance in characters."""
+        found = super().judge(completed, code_exec, progress)
+        distances, similarities = [], []
+        for one in completed:
+            wanted = self.tokens.decode(answer_of(one.example))
+            texts = self.texts(one)
+            distances.append(fmean(edit_distance(text, wanted) for text in texts))
+            similarities.append(fmean(edit_similarity(text, wanted) for text in texts))
+        return Judgement(
+            by_example={**found.by_example, "edit_similarity": similarities},
+            figures={"edit_distance": fmean(distances)},
+        )
 
     def _line(self, row: Row) -> Line:
         if self.arguments.source != "hotpot_qa":

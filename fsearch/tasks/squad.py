@@ -15,16 +15,19 @@ the answer does not occur. A paragraph is never cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from fsearch.tasks import short_answer
 from fsearch.tasks.sieve import Rejected, SplitName
 from fsearch.tasks.sources import Row, Rows, Sources
 from fsearch.tasks.table import rows_with, with_columns
-from fsearch.tasks.task import BoolArray
+from fsearch.tasks.task import BoolArray, CodeExec, Completed, Judgement, Progress
 from fsearch.tasks.text import NOTES, Draft, Note, NotedArguments, Part, TextTask, one_line
 from fsearch.tokenizer import Tokenizer
 
@@ -35,6 +38,8 @@ COLUMNS = ("title", "context", "question", "answers.text", "answers.answer_start
 
 class SquadArguments(NotedArguments):
     """SQuAD: a span of a paragraph answers a question about it."""
+
+    judged = ("exact_match", "f1")
 
     order: Literal["q_after", "q_first"] = "q_after"
     """Where the question stands: after the paragraph, or before it and so far from the answer."""
@@ -96,13 +101,35 @@ class Squad(TextTask[SquadArguments]):
             document=paragraph,
             sources=frozenset([row["title"]]),
             scored=scored_after_space(self.tokens, one_line(answer)),
+            reference=json.dumps(list(dict.fromkeys(map(one_line, answers["text"])))),
         )
+
+    def judge(
+        self, completed: Sequence[Completed], code_exec: CodeExec, progress: Progress | None = None
+    ) -> Judgement:
+        """Adds what `short_answers` says, with all answers of a question."""
+        return short_answers(completed, self.texts, lambda one: json.loads(one.example.reference))
 
 
 def fetched_rows(sources: Sources, split: SplitName) -> list[Row]:
     """The rows of a split of the table that `fsearch data fetch` made; no article is in both splits."""
     table = with_columns(sources.fetched("squad"), "the table squad", *COLUMNS, "id", "split")
     return rows_with(table, split=split)
+
+
+def short_answers(
+    completed: Sequence[Completed],
+    texts_of: Callable[[Completed], Sequence[str]],
+    answers_of: Callable[[Completed], Sequence[str]],
+) -> Judgement:
+    """`exact_match` and `f1` in words, normalised as for SQuAD, each the mean over an example's samples."""
+    both = {"exact_match": short_answer.exact_match, "f1": short_answer.f1}
+    return Judgement(
+        by_example={
+            name: [fmean(score(text, answers_of(one)) for text in texts_of(one)) for one in completed]
+            for name, score in both.items()
+        }
+    )
 
 
 def scored_after_space(tokens: Tokenizer, answer: str) -> BoolArray:

@@ -19,15 +19,27 @@ gives one of those at random, without any further thought, scores about 0.8 with
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from fsearch.tasks.boards import Board, all_boards, has_one_solution, random_board
-from fsearch.tasks.byte_level import DIGITS, ByteLevelTask
+from fsearch.tasks.boards import Board, all_boards, has_one_solution, random_board, violated_units
+from fsearch.tasks.byte_level import DIGITS, TOKENS, ByteLevelTask
 from fsearch.tasks.sieve import Candidate, Rejected, SplitName
-from fsearch.tasks.task import Answered, Arguments, BoolArray, Example, Span, document_hash
+from fsearch.tasks.task import (
+    Answered,
+    Arguments,
+    BoolArray,
+    CodeExec,
+    Completed,
+    Example,
+    Judgement,
+    Progress,
+    Span,
+    document_hash,
+)
 
 BLANK, ASK = ".", "="
 
@@ -36,6 +48,8 @@ class SudokuArguments(Arguments):
     """Complete a board that has exactly one solution."""
 
     shown = ("base", "mask_region")
+    figures = ("cells",)
+    judged = ("exact_match", "solved", "rules_kept")
 
     base: Literal[2, 3] = 2
     """Side of a block: 2 for 4x4 boards, 3 for 9x9."""
@@ -116,6 +130,35 @@ class Sudoku(ByteLevelTask[SudokuArguments]):
         right = [a.predicted == a.example.targets[a.example.scored] for a in answered]
         return {**common, "cells": float(np.mean(np.concatenate(right))), "boards": common["whole_answer"]}
 
+    def judge(
+        self, completed: Sequence[Completed], code_exec: CodeExec, progress: Progress | None = None
+    ) -> Judgement:
+        """Adds what the generated boards are as boards, each mean over an example's samples:
+
+        `solved`: it has every cell, keeps the given ones and obeys every rule. `rules_kept`: share of the
+        rows, columns and blocks with every digit once. Figures, means over all boards: `violations`, rows,
+        columns and blocks without that; `givens_changed`, given cells with another digit or none.
+        """
+        base = self.arguments.base
+        units = 3 * base**2
+        values: dict[str, list[float]] = {"solved": [], "rules_kept": []}
+        violations, changes = [], []
+        for one in completed:
+            puzzle = TOKENS.decode(one.example.tokens[: one.example.prompt_len]).removesuffix(ASK)
+            boards = [TOKENS.decode(completion) for completion in one.completions]
+            violated = [len(violated_units(_digits(board, base), base)) for board in boards]
+            changed = [_givens_changed(board, puzzle) for board in boards]
+            whole = [len(board) == len(puzzle) for board in boards]
+            values["solved"].append(fmean(map(_solved, whole, violated, changed)))
+            values["rules_kept"].append(1.0 - fmean(violated) / units)
+            violations.append(fmean(violated))
+            changes.append(fmean(changed))
+        found = super().judge(completed, code_exec, progress)
+        return Judgement(
+            by_example={**found.by_example, **values},
+            figures={"violations": fmean(violations), "givens_changed": fmean(changes)},
+        )
+
     def spans(self, example: Example) -> tuple[list[Span], list[Span]]:
         """The boards row by row."""
         side = self.arguments.base**2
@@ -126,6 +169,22 @@ class Sudoku(ByteLevelTask[SudokuArguments]):
         for end in range(len(cells) - side, 0, -side):
             cells.insert(end, Span("\n"))
         return [Span("\n".join(rows))], cells
+
+
+def _solved(whole: bool, violated: int, changed: int) -> bool:
+    return whole and not violated and not changed
+
+
+def _digits(board: str, base: int) -> Board:
+    """A generated board's cells; 0 for one that is missing or no digit of it."""
+    allowed = DIGITS[1 : base**2 + 1]
+    return tuple(int(cell) if cell in allowed else 0 for cell in board[: base**4].ljust(base**4))
+
+
+def _givens_changed(board: str, puzzle: str) -> int:
+    """Given cells that have another digit in the board, or are not in it."""
+    cells = board.ljust(len(puzzle))
+    return sum(given not in (BLANK, cell) for given, cell in zip(puzzle, cells, strict=False))
 
 
 def _text(board: Board) -> str:

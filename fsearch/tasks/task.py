@@ -11,9 +11,10 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from statistics import fmean
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,8 @@ class Example:
     for a training example."""
     remarks: tuple[str, ...] = ()
     """What was done to it that a person should know, such as a cut: counted and reported."""
+    reference: str = ""
+    """What its task judges completions by, beside the tokens: JSON of the task's own; empty for nothing."""
 
 
 def question_answer(
@@ -61,6 +64,7 @@ def question_answer(
     scored: BoolArray | None = None,
     sources: frozenset[str] = frozenset(),
     remarks: tuple[str, ...] = (),
+    reference: str = "",
 ) -> Example:
     """The example in which `answer` [A] and then END follow `prompt` [P].
 
@@ -73,7 +77,12 @@ def question_answer(
     targets[-1] = END
     counts = np.zeros(len(tokens), np.bool_)
     counts[start:-1] = True if scored is None else scored
-    return Example(tokens, len(prompt), targets, counts, document, sources, remarks)
+    return Example(tokens, len(prompt), targets, counts, document, sources, remarks, reference)
+
+
+def answer_of(example: Example) -> Int32Array:
+    """[A]: the tokens after the prompt."""
+    return example.tokens[example.prompt_len :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,31 @@ class Answered:
     """[S, C]: the logits of the task's `choice_tokens`, None if it has none."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Completed:
+    """What a model generated for one example, token by token from its prompt."""
+
+    example: Example
+    completions: tuple[Int32Array, ...]
+    """One of each sample, without the END that closed it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the completions of n examples came to."""
+
+    by_example: dict[str, list[float]]
+    """[n] by metric, each in 0..1, more being better: the mean over an example's samples."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """Further figures about all of them."""
+    unavailable: dict[str, str] = field(default_factory=dict)
+    """Metrics that could not be had, each with the reason."""
+
+
+CodeExec = Literal["off", "bwrap", "unsafe"]
+"""Whether generated programs are run: not at all, in the sandbox, or with this user's rights."""
+
+
 def document_hash(document: str) -> int:
     """64 bits of SHA-256: the identity of a document in prepared data."""
     return int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "little")
@@ -107,6 +141,12 @@ class Arguments(BaseModel):
 
     shown: ClassVar[tuple[str, ...]] = ()
     """Arguments whose bare value always stands in the label, in this order."""
+
+    figures: ClassVar[tuple[str, ...]] = ()
+    """Those of the task's figures about answers, beside `whole_answer`, that a plan may decide on."""
+
+    judged: ClassVar[tuple[str, ...]] = ("exact_match",)
+    """Metrics of completions, example by example; none where no answer follows the prompt."""
 
     n_train: int = Field(16384, ge=1, le=10_000_000)
     """Training examples."""
@@ -128,6 +168,13 @@ class Arguments(BaseModel):
     def portable(self) -> dict[str, Any]:
         """All arguments, the same for the same plan on every machine: what random streams depend on."""
         return self.model_dump(mode="json")
+
+    def metrics(self, samples: int, *, executes: bool) -> tuple[str, ...]:
+        """The metrics that a plan may decide on, where `samples` completions of an example are generated.
+
+        0: none are. `executes`: programs are run, if the task has any.
+        """
+        return ("whole_answer", *self.figures, *(self.judged if samples else ()))
 
     def word(self, name: str) -> str:
         """How the value of a `shown` argument is written in a label; empty for an unset one."""
@@ -237,6 +284,19 @@ class Task(ABC, Generic[A]):
         """
         whole = [np.array_equal(a.predicted, a.example.targets[a.example.scored]) for a in answered]
         return {"whole_answer": float(np.mean(whole))}
+
+    def judge(
+        self, completed: Sequence[Completed], code_exec: CodeExec, progress: Progress | None = None
+    ) -> Judgement:
+        """What the completions came to; a task adds its own metrics to `exact_match`.
+
+        `exact_match`: the completion is the answer, token by token. `progress` is told of what takes long.
+        """
+        matches = [
+            fmean(np.array_equal(completion, answer_of(one.example)) for completion in one.completions)
+            for one in completed
+        ]
+        return Judgement(by_example={"exact_match": matches})
 
     def majority(self, train: Sequence[Example], validation: Sequence[Example]) -> float:
         """Score on `validation`, in 0..1, of always giving the most frequent scored target of `train`."""

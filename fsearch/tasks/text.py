@@ -29,6 +29,7 @@ from fsearch.tasks.task import (
     Arguments,
     BoolArray,
     Built,
+    Completed,
     Example,
     Int32Array,
     Progress,
@@ -127,6 +128,7 @@ class Draft:
     document: str
     sources: frozenset[str] = frozenset()
     scored: BoolArray | None = None  # [A], for an answer whose tokens are known beforehand; default all
+    reference: str = ""  # what completions are judged by beside the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,10 @@ class TextTask(Task[T]):
     def spans(self, example: Example) -> tuple[list[Span], list[Span]]:
         return decoded_spans(self.tokens, example)
 
+    def texts(self, completed: Completed) -> list[str]:
+        """The completions of an example as text."""
+        return [self.tokens.decode(completion) for completion in completed.completions]
+
     def _example(self, draft: Draft, notes: Sequence[_EncodedNote], rng: np.random.Generator) -> Candidate:
         arguments = self.arguments
         answer = self.encode(draft.answer)
@@ -238,7 +244,9 @@ class TextTask(Task[T]):
         if len(prompt) < max(1, arguments.min_prompt_tokens):
             return Rejected("prompt shorter than min_prompt_tokens")
         remarks = (CUT,) if cut else ()
-        return question_answer(prompt, answer, draft.document, draft.scored, draft.sources, remarks)
+        return question_answer(
+            prompt, answer, draft.document, draft.scored, draft.sources, remarks, draft.reference
+        )
 
     def _filling(
         self, draft: Draft, notes: Sequence[_EncodedNote], room: int, rng: np.random.Generator

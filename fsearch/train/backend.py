@@ -1,10 +1,13 @@
-"""Which form of the kernel a process trains with. Nothing here builds one."""
+"""Which form of the kernel a process trains with, and torch's settings. Nothing here builds a kernel."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
+from torch.utils import deterministic
 
 from fsearch import kernels
 from fsearch.kernels.library import FALLBACK
@@ -42,3 +45,11 @@ def load_kernel(cache: Path | None, cuda: Sequence[str] = ()) -> None:
     except OSError as error:  # a damaged file: out of the way with it, so that the next build makes it anew
         print(f"the kernel {library} cannot be loaded and is removed: {error}", file=sys.stderr)
         library.unlink(missing_ok=True)
+
+
+def set_up_torch(threads: int) -> None:
+    """Threads, and the settings under which equal jobs give equal numbers."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    # Nothing here reads memory before writing it, and filling it first would cost five percent of a step.
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from fsearch.train.batches import Examples, Integers
 from fsearch.train.network import Network
 
+EVALUATION_FACTOR = 4
+"""Micro-batches in an evaluation batch: without gradients so many fit where one training step does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:

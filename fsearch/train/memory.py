@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import re
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -66,6 +67,16 @@ class Memory:
     def unlimited(self) -> None:
         """Take the limit away: saying what happened takes memory too."""
         self._set(resource.getrlimit(resource.RLIMIT_DATA)[1])
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Without the limit for a while: what is started meanwhile does not inherit it."""
+        limit = resource.getrlimit(resource.RLIMIT_DATA)
+        Memory.unlimited(self)
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, limit)
 
     def peak_mib(self) -> float:
         """The most private memory that was in use at one moment, beyond what was at the start.

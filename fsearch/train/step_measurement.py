@@ -22,6 +22,7 @@ from fsearch import kernels
 from fsearch.plan import canonical, schema
 from fsearch.plan.variant import parse_name
 from fsearch.train import model_flop
+from fsearch.train.backend import set_up_torch
 from fsearch.train.batches import Batch
 from fsearch.train.job import Channel
 from fsearch.train.machine_limit import Clock
@@ -29,7 +30,6 @@ from fsearch.train.memory import peak_resident_mib
 from fsearch.train.network import Network
 from fsearch.train.optimization import Optimization
 from fsearch.train.recipe import Precision, Recipe
-from fsearch.train.trainer import set_up_torch
 
 VARIANT = "scalar_l1"
 LR = 3e-5

@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils import deterministic
 
 from fsearch import kernels
 from fsearch.rwkv7 import weights_sha256
 from fsearch.tasks import create, prepared
 from fsearch.train import checkpoint
-from fsearch.train.backend import load_kernel, use_backend
+from fsearch.train.backend import load_kernel, set_up_torch, use_backend
 from fsearch.train.batches import DataOrder, Examples, Integers
-from fsearch.train.evaluate import Scores, evaluate
+from fsearch.train.completions import Judged, asked_completions
+from fsearch.train.evaluate import EVALUATION_FACTOR, Scores, evaluate
 from fsearch.train.faults import Faults
 from fsearch.train.job import Channel, Job
 from fsearch.train.memory import OutOfMemory, is_refused_allocation, memory_of
@@ -45,9 +45,6 @@ with contextlib.suppress(ImportError):
 
 EARLY_STEPS = 20
 """The losses of so many steps, and the weights after them, show whether a variant does anything at all."""
-
-EVALUATION_FACTOR = 4
-"""Micro-batches in an evaluation batch: without gradients so many fit where one training step does."""
 
 _PROGRESS_EVERY_S = 0.2
 
@@ -84,6 +81,8 @@ class Trainer:
         self._phase = ""
         self._phase_began = time.monotonic()
         self._seconds = {"load": 0.0, "train": 0.0, "evaluate": 0.0}
+        if job["evaluate"].get("completions"):
+            self._seconds["generate"] = 0.0
         # What a checkpoint carries, beside the weights and the optimizer:
         self._step = 0
         self._tokens = 0
@@ -91,7 +90,8 @@ class Trainer:
         self._early_sha256: str | None = None
         self._curve: list[dict[str, Any]] = []
         self._resumed_from = 0
-        self._metrics: dict[str, float] = {}
+        self._metrics: dict[str, dict[str, float]] = {}  # by half
+        self._judged: dict[str, Judged] = {}  # by half, where completions are asked for
         self._longest = 0  # tokens of an example
 
     def run(self) -> None:
@@ -142,6 +142,9 @@ class Trainer:
         self._examples = Examples([data.split("train")], only_scored=False)
         self._splits = {half: [data.split(name) for name in _SPLITS[half]] for half in job["halves"]}
         self._validation = {half: Examples(splits, only_scored=True) for half, splits in self._splits.items()}
+        self._completions = asked_completions(
+            job, self._task, self._channel, self._memory, self._stop_if_asked
+        )
         self._order = DataOrder(job["streams"]["order"], len(self._examples))
         self._network = Network.from_job(job, data.meta.vocab_size).to(job["device"])
         self._optimization = Optimization(self._network, self._recipe, self._steps)
@@ -223,15 +226,19 @@ class Trainer:
 
     def _evaluate_if_due(self) -> None:
         """A point of the curve, on the first half asked for, and the look; the last step has its own."""
-        every, look = self._job["evaluate"]["every"], self._job["evaluate"].get("look")
-        on_the_curve = every is not None and self._step > 0 and self._step % every == 0
-        if not on_the_curve and self._step != look:
+        asked = self._job["evaluate"]
+        completes = self._step in asked.get("completions_at", ())
+        on_the_curve = asked["every"] is not None and self._step > 0 and self._step % asked["every"] == 0
+        if not (on_the_curve or completes or self._step == asked.get("look")):
             return
         if not self._curve or self._curve[-1]["step"] != self._step:  # else made before an interruption
             self._enter("evaluate")
             half = self._job["halves"][0]
-            self._curve.append(self._point(half, self._scores(half)))
-            self._channel.send("evaluation", **self._curve[-1])
+            point = self._point(half, self._scores(half))
+            if completes:
+                point["metrics"] = self._judge(half).figures
+            self._curve.append(point)  # whole, or a checkpoint would have it in part
+            self._channel.send("evaluation", **point)
             self._enter("train")
             self._reported = (time.monotonic(), self._tokens)
         self._end_if_hopeless()
@@ -259,10 +266,17 @@ class Trainer:
         for half in self._job["halves"]:
             scores[half] = self._scores(half, self._task.choice_tokens)
             self._channel.send("evaluation", **self._point(half, scores[half]))
-        if not self._probe:
-            half = self._job["halves"][-1]
-            self._metrics = metrics(self._task, self._splits[half], scores[half])
+            if not self._probe:
+                self._metrics[half] = metrics(self._task, self._splits[half], scores[half])
+        for half in self._job["halves"] if self._completions else ():
+            self._judged[half] = self._judge(half)
         return scores
+
+    def _judge(self, half: str) -> Judged:
+        """The completions of a half; of a probe only what they take of memory."""
+        assert self._completions is not None
+        self._enter("generate")
+        return self._completions.of(self._network, self._splits[half])
 
     def _scores(self, half: str, choice_tokens: NDArray[np.int32] | None = None) -> Scores:
         examples = self._validation[half]
@@ -349,6 +363,8 @@ class Trainer:
         headline = scores[halves[-1]] if halves else None
         screen = scores["screen"] if len(halves) == 2 else None
         model = self._network.model
+        judged = self._judged if halves else {}
+        figures = {half: self._metrics[half] | (judged[half].figures if judged else {}) for half in halves}
         return {
             "score": headline and headline.score,
             "loss": headline and headline.mean_loss,
@@ -356,7 +372,11 @@ class Trainer:
             "screen_score": screen and screen.score,
             "screen_loss": screen and screen.mean_loss,
             "look_score": self._look_score(),
-            "metrics": self._metrics,
+            "metrics": figures[halves[-1]] if halves else {},
+            "screen_metrics": figures["screen"] if screen else {},
+            "unavailable": {
+                name: why for found in judged.values() for name, why in found.unavailable.items()
+            },
             "steps": self._step,
             "tokens": self._tokens,
             "first_losses": self._first_losses,
@@ -367,6 +387,7 @@ class Trainer:
             "backend": kernels.backend(self._job["device"], model.compute_dtype, model.head_size),
             "resumed_from_step": self._resumed_from,
             "examples": {half: scores[half].packed() for half in halves},
+            "example_metrics": {half: found.packed() for half, found in judged.items()},
         }
 
 
@@ -374,11 +395,3 @@ def run(job: Job, channel: Channel, kernel_cache: Path | None = None, cuda: Sequ
     """Run one attempt job, with the kernel for the GPUs `cuda` if it is loaded or lies in `kernel_cache`."""
     load_kernel(kernel_cache, cuda)
     Trainer(job, channel).run()
-
-
-def set_up_torch(threads: int) -> None:
-    """Threads, and the settings under which equal jobs give equal numbers."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    # Nothing here reads memory before writing it, and filling it first would cost five percent of a step.
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ def views_of(
     """
     with looking(state) as reader:
         records = reader.plans()
-        scores_of = reader.example_scores if examples else None
+        scores_of = reader.example_values if examples else None
         if name is not None:
             plan = chosen(name, records)
             snapshot = Snapshot(reader, [plan])

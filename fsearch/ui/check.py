@@ -24,6 +24,7 @@ from fsearch.search.rows import Attempt, ModelFact
 from fsearch.search.specs import micro_batches, search_key
 from fsearch.search.statistics import operating_card
 from fsearch.ui import data_view
+from fsearch.ui.completions import UNSAFE, cost, sandbox
 from fsearch.ui.counts import at_most, trained_variants
 from fsearch.ui.errors import BUSY, FAILED, OK, UserError
 from fsearch.ui.estimate import estimate
@@ -156,6 +157,12 @@ def _search(plan: Plan, search: Search, recorded: Sequence[Attempt], width: int)
     result += columns(rows, "<>><")
     if isinstance(search.batch, Largest):
         result += paragraph(_batch_words(search), width)
+    for words in cost(search, recorded):
+        result += paragraph(words, width)
+    if fault := sandbox(search):
+        result += paragraph(f"warning: {fault}", width, style="yellow")
+    elif search.completions.get("code_exec") == "unsafe":
+        result += paragraph(UNSAFE, width, style="bold red")
     result += _look(search, width)
     result += _card(plan, search, recorded, width)
     trained = trained_variants(search)

@@ -9,14 +9,15 @@ import numpy as np
 from fsearch.search.board import Pair
 from fsearch.search.examples import ExampleEffect, Floats, example_effect
 from fsearch.search.ids import digest
-from fsearch.search.rows import Attempt, DataFact, Half
-from fsearch.store.records import ExampleScores
+from fsearch.search.rows import DataFact, Half
 
-ScoresOf = Callable[[str, int, Half], ExampleScores | None]
-"""The scores of one half by attempt id and try, as `Reader.example_scores` gives them."""
+ScoresOf = Callable[[str, int, Half, str], Floats | None]
+"""A metric of one half by attempt id, try, half and metric, as `Reader.example_values` gives it."""
 
 
-def effect_of(pairs: Sequence[Pair], data: DataFact | None, scores_of: ScoresOf) -> ExampleEffect | None:
+def effect_of(
+    pairs: Sequence[Pair], data: DataFact | None, scores_of: ScoresOf, metric: str
+) -> ExampleEffect | None:
     """What the examples of the confirmation say; None where their scores or documents are not known.
 
     They are not where the data have been prepared anew, with other contents, since the rows were made.
@@ -28,15 +29,13 @@ def effect_of(pairs: Sequence[Pair], data: DataFact | None, scores_of: ScoresOf)
     rows = [row for pair in pairs for row in (pair.row, pair.baseline)]
     if not documents or any(row.fingerprints.get("data") != data.sha256 for row in rows):
         return None
-    shares = [_shares(row, half, scores_of) for row in rows]
-    known = [share for share in shares if share is not None and len(share) == len(documents)]
+    values = [scores_of(row.spec.id, row.try_number, half, metric) for row in rows]
+    known = [value for value in values if value is not None and len(value) == len(documents)]
     if len(known) < len(rows):
         return None
+    judged = ~np.isnan(np.stack(known)).any(axis=0)
+    kept = [value[judged] for value in known]
     stream = int(digest([row.spec.id for row in rows]), 16)
-    return example_effect(np.stack(known[::2]), np.stack(known[1::2]), documents, stream)
-
-
-def _shares(row: Attempt, half: Half, scores_of: ScoresOf) -> Floats | None:
-    """Share of right tokens of each example [n]."""
-    scores = scores_of(row.spec.id, row.try_number, half)
-    return None if scores is None else scores.correct / scores.total
+    return example_effect(
+        np.stack(kept[::2]), np.stack(kept[1::2]), np.asarray(documents)[judged].tolist(), stream
+    )

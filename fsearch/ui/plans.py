@@ -17,6 +17,7 @@ import fsearch
 from fsearch.plan import HUB, Plan, PlanError, json_schema, parse
 from fsearch.store import PlanRecord
 from fsearch.tasks import create, schemas
+from fsearch.ui.completions import require_what_is_decided_on
 from fsearch.ui.errors import UserError
 
 _SUFFIXES = (".yaml", ".yml")
@@ -95,6 +96,7 @@ def read_runnable(name: str) -> PlanFile:
     place = file.plan.checkpoint
     if place is not None and not is_address(place) and not Path(place).is_file():
         raise checkpoint_error(file.plan, _no_file(Path(place)))
+    require_what_is_decided_on(file.plan)
     return file
 
 

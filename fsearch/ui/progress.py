@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-from fsearch.plan import BASELINE, Plan, expand
+from fsearch.plan import BASELINE, SCORE, Plan, expand
 from fsearch.search.board import Difference
 from fsearch.search.outcomes import NETWORK
 from fsearch.search.rows import AHEAD, Attempt, AttemptSpec
@@ -28,6 +28,7 @@ class Lines:
 
     def __init__(self, plans: Sequence[Plan], screen: Console, clock: Callable[[], float] = time.monotonic):
         searches = [search for plan in plans for search in expand(plan)]
+        self._metrics = {search.label: search.metric for search in searches}
         self._screen = screen
         self._clock = clock
         self._headed = screen.is_terminal and screen.width < WIDE  # the search is a heading, not a column
@@ -116,13 +117,14 @@ class Lines:
         self._number += 1
         spec = attempt.spec
         # Beside 80 columns there is no room for words that the percent signs say too.
-        acc, d_acc = ("", "") if self._headed else ("acc ", "d_acc ")
+        metric = self._metrics.get(spec.search, SCORE)
+        acc, d_acc = ("", "") if self._headed else ("acc " if metric == SCORE else f"{metric} ", "d_acc ")
         decision = (difference.decision if difference else None) or ""
         cells: list[Text | str] = [
             f"[{self._number:3d}]",
             self._place(spec),
             f"seed {spec.seed}",
-            f"{acc}{percent(attempt.score):>7}",
+            f"{acc}{percent(attempt.read(metric).score):>7}",
             f"{d_acc}{points(difference.d_acc):>7} pp" if difference else " " * (len(d_acc) + 10),
             Text.assemble(worded(decision), " " * (5 - len(decision))),
             f"{'' if seconds is None else duration(seconds):>8}",

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from fsearch.plan import BASELINE_FORM
+from fsearch.plan import BASELINE_FORM, SCORE
 from fsearch.search.outcomes import CLASSES
 from fsearch.search.replay import NO_SEED, Recorded
 from fsearch.search.rows import Attempt, AttemptSpec, Half, Role
@@ -30,7 +30,10 @@ _OF_SPEC = (
     *("id", "plan", "search", "task", "arguments", "model", "recipe", "batch", "micro_batch"),
     *("stage", "role", "steps", "variant", "form", "seed", "master_seed"),
 )
-_OF_ATTEMPT = ("try_number", "outcome", "outcome_class", "reason", "score", "screen_score", "fingerprint")
+_OF_ATTEMPT = (
+    *("try_number", "outcome", "outcome_class", "reason", "score", "screen_score", "metrics"),
+    *("screen_metrics", "fingerprint"),
+)
 
 Score = Annotated[float, Field(ge=0, le=1)]
 
@@ -83,6 +86,10 @@ class _OurRow(_Row):
     reason: str
     score: Score | None
     screen_score: Score | None
+    metrics: dict[str, float] = {}
+    screen_metrics: dict[str, float] = {}
+    completions: Mapping | None = None
+    metric: str = SCORE
     decision: Literal["keep", "prune", "promote"] | None
     verdict: str | None
     steps: int
@@ -265,10 +272,15 @@ def _recorded(line: int, row: _OurRow) -> Recorded:
     halves: tuple[Half, ...] = ("screen",)
     if row.role == "confirm":
         halves = ("all",) if row.screen_score is None else ("screen", "confirm")
-    spec = _spec(halves=halves, **{name: getattr(row, name) for name in _OF_SPEC})
+    evaluate = {} if row.completions is None else {"completions": row.completions}
+    spec = _spec(halves=halves, evaluate=evaluate, **{name: getattr(row, name) for name in _OF_SPEC})
     attempt = Attempt(spec=spec, sequence=line, **{name: getattr(row, name) for name in _OF_ATTEMPT})
     return Recorded(
-        line=line, attempt=attempt, plan_name=row.plan_name, decision=row.decision, verdict=row.verdict
+        line=line,
+        attempt=attempt.read(row.metric),
+        plan_name=row.plan_name,
+        decision=row.decision,
+        verdict=row.verdict,
     )
 
 

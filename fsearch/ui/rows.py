@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fsearch.plan import SCORE
 from fsearch.search.board import Board, Record, VariantBoard
 from fsearch.search.next_step import Standing
 from fsearch.search.outcomes import Closed, of_one_daemon, standing
@@ -30,7 +31,8 @@ class Row:
     search: str
     variant: str
     stage: str
-    d_acc: float | None  # against the matched baseline, as a fraction
+    metric: str  # what the plan decides on in this search
+    d_acc: float | None  # of that metric, against the matched baseline, as a fraction
     decision: str | None
     verdict: str | None
     provisional: bool | None
@@ -140,6 +142,7 @@ def _row(plan_standing: Standing, place: _Place, tries: list[Attempt]) -> Row:
         search=place.search,
         variant=place.variant,
         stage=place.stage,
+        metric=board.search.metric if board else SCORE,
         d_acc=place.d_acc,
         decision=place.decision,
         verdict=verdict.word if verdict else (entry.exit if entry else None),

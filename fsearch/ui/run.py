@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fsearch import daemon
+from fsearch.ui.completions import UNSAFE
 from fsearch.ui.counts import NOTHING
 from fsearch.ui.errors import BUSY, FAILED, STATE, STOPPED, UserError
 from fsearch.ui.layout import console, paragraph, put
@@ -37,6 +38,8 @@ def answer(options: argparse.Namespace) -> int:
     for file in files:
         where = f"{file.path} (packaged with fsearch)" if file.packaged else str(file.path)
         put(screen, [Text.assemble((file.plan.name, "bold"), (f"  {where}", "dim"))])
+        if any(entry.evaluate.code_exec == "unsafe" for entry in file.plan.entries):
+            put(screen, paragraph(UNSAFE, screen.width, style="bold red"))
     listener = Lines([file.plan for file in files], screen)
     try:
         with speaking(state):
@@ -80,7 +83,7 @@ def _show_end(
 ) -> None:
     with looking(state) as reader:
         snapshot = Snapshot(reader, [file.plan for file in files])
-        views = [snapshot.view(file.plan, reader.example_scores) for file in files]
+        views = [snapshot.view(file.plan, reader.example_values) for file in files]
     where = f" --state {shlex.quote(options.state)}" if options.state else ""
     names = " ".join(shlex.quote(name) for name in options.plans)
     if code == STOPPED:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from fsearch.plan import BASELINE
+from fsearch.plan import BASELINE, SCORE
 from fsearch.search.verdict import FIRST_LEVEL, SECOND_LEVEL
 from fsearch.ui.layout import WIDE, columns, paragraph, pulled_apart, shortened, worded
 from fsearch.ui.regime_table import regime_table
@@ -113,10 +113,18 @@ def levels(search: SearchView) -> list[str]:
         levels.append(f"chance {percent(search.chance)}")
     if search.majority is not None:
         levels.append(f"majority answer {percent(search.majority)}")
-    lines = ["; ".join(levels)] if levels else []
+    lines = (
+        [] if search.metric == SCORE else [f"decided on {search.metric}: scores and differences are of it"]
+    )
+    lines += ["; ".join(levels)] if levels else []
     last = search.stages[-1]
     if last.baseline_scores and search.examples is not None:
         of = f"{search.examples} examples" + (" (confirm half)" if search.half == "confirm" else "")
+        if search.completed is not None:
+            of += f", completions of {search.completed} of them"
+            of += {"bwrap": ", run in the sandbox", "unsafe": ", run without a sandbox"}.get(
+                search.code_exec, ""
+            )
         batch = f"batch {search.batch}" + (" (the largest that fits)" if search.largest else "")
         lines.append(f"{last.name}: {last.steps} steps of {batch}, scored on {of}")
     if search.noise_sd is not None and search.prune_below is not None:

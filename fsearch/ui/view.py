@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from fsearch.plan import Largest, Plan, expand
+from fsearch.plan import SCORE, Largest, Plan, Search, expand
 from fsearch.search.board import Board, Outage, Pair, VariantBoard
 from fsearch.search.examples import ExampleEffect
 from fsearch.search.next_step import Standing, facts_as_recorded, standing_of
@@ -127,8 +127,12 @@ class SearchView:
     card: OperatingCard | None  # how the screen errs at this threshold and noise, where that is known
     below_noise: bool  # whether the threshold is under a quarter of the noise
     ties: tuple[Tie, ...]
+    metric: str  # what is decided on: the scores below are of it
+    unavailable: dict[str, str]  # metrics that some row does not have, and why
     half: Half  # of the validation examples that the confirmation scores
     examples: int | None  # in that half
+    completed: int | None  # of them, those with completions; None where none are generated
+    code_exec: str  # how generated programs are run
     variants: tuple[VariantView, ...]
     count: Count
     superseded: int  # rows kept from other code, data or machine
@@ -211,6 +215,7 @@ class Snapshot:
         data = self.facts.data.get(search_data_key(search))
         counted = count(board, rows)
         half: Half = "confirm" if search.screen else "all"
+        examples = data.examples_in(half) if data else None
         return SearchView(
             label=search.label,
             task=search.task,
@@ -238,22 +243,38 @@ class Snapshot:
             finished=board.finished,
             failed=board.failed,
             outage=board.outage,
-            chance=data.chance if data else None,
-            majority=data.majority if data else None,
+            chance=data.chance if data and search.metric == SCORE else None,
+            majority=data.majority if data and search.metric == SCORE else None,
             noise_sd=board.noise_sd,
             noise_seeds=len(board.noise_scores),
             prune_below=search.screen.prune_below if search.screen else None,
             card=board.card,
             below_noise=board.card is not None and board.card.below_noise,
             ties=tuple(board.ties),
+            metric=search.metric,
+            unavailable={
+                name: why
+                for row in rows
+                if not row.superseded
+                for name, why in row.attempt.unavailable.items()
+            },
             half=half,
-            examples=data.examples_in(half) if data else None,
+            examples=examples,
+            completed=_completed(search, examples),
+            code_exec=search.completions.get("code_exec", "off"),
             variants=tuple(
                 _variant(standing, board, entry.variant.name, data, scores_of) for entry in _entries(board)
             ),
             count=counted,
             superseded=sum(row.superseded for row in rows),
         )
+
+
+def _completed(search: Search, examples: int | None) -> int | None:
+    """How many of so many examples have completions."""
+    if not search.completions or examples is None:
+        return None
+    return min(examples, search.completions["examples"] or examples)
 
 
 def _entries(board: Board) -> list[VariantBoard]:
@@ -294,7 +315,7 @@ def _variant(
         p_better_alone=verdict.paired.p_greater() if verdict else None,
         level=verdict.level if verdict else None,
         loss=_loss(own.pairs, paired),
-        examples=effect_of(own.pairs, data, scores_of) if scores_of else None,
+        examples=effect_of(own.pairs, data, scores_of, board.search.metric) if scores_of else None,
         verdict=verdict.word if verdict else own.exit,
         provisional=verdict.provisional if verdict else False,
         seeds_needed=verdict.seeds_needed if verdict else None,

@@ -96,7 +96,11 @@ def tie(one: Tie) -> str:
 
 def warnings(search: SearchView) -> list[str]:
     """What to mind in a search's screen and scores, if anything."""
-    return [*(card_warnings(search.card) if search.card else ()), *map(tie, search.ties)]
+    reasons: dict[str, list[str]] = {}
+    for name, why in search.unavailable.items():
+        reasons.setdefault(why, []).append(name)
+    missing = [f"{names(some)} {_is(some)} unavailable: {why}" for why, some in reasons.items()]
+    return [*missing, *(card_warnings(search.card) if search.card else ()), *map(tie, search.ties)]
 
 
 def duration(seconds: float) -> str:

@@ -168,7 +168,8 @@ def write_and_die(path: Path) -> None:
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_run_of_the_first_schema_keeps_every_row(released_run: Path, killed: bool) -> None:
     """Every value of every table that a release wrote is there after the migration, those in the log of a
-    killed daemon too; its attempts have no metrics, nobody's wish to wait, no known limit and no look."""
+    killed daemon too; its attempts have no metrics, nobody's wish to wait, no known limit, no look and no
+    completions."""
     if killed:
         write_and_die(released_run)
     before = rows_of(released_run)
@@ -177,11 +178,14 @@ def test_a_run_of_the_first_schema_keeps_every_row(released_run: Path, killed: b
         pass
     after = rows_of(released_run)
     new = {"metrics": "{}", "retry_after_s": None, "memory_mib": None, "look_score": None}
+    new |= {"screen_metrics": "{}", "unavailable": "{}"}
     assert len(before["attempt"]) == 14 and len(before["example_score"]) == 16 and before["evaluation"]
     assert [event["text"] for event in before["event"]] == ["the last words"] * killed
     assert after == before | {
         "attempt": [row | new for row in before["attempt"]],
         "daemon": [row | {"progress": "{}"} for row in before["daemon"]],
+        "evaluation": [row | {"metrics": "{}"} for row in before["evaluation"]],
+        "example_metric": [],
     }
     assert state_of(released_run)[0] == HEAD
     with open_reader(released_run) as reader:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from fsearch.daemon.outcomes import Ending, outcome_of
-from fsearch.train.memory import GpuMemory, is_refused_allocation
+from fsearch.train.memory import GpuMemory, Memory, is_refused_allocation
 from tests.train.conftest import MakeJob
 from tests.train.processes import Worker, ZygoteProcess, numbers
 
@@ -131,3 +134,20 @@ def test_a_gpu_that_refuses_is_out_of_memory(message: str, asked: str) -> None:
     more = f" when {asked} more were asked for" if asked else ""
     assert GpuMemory().told(RuntimeError(message)) == f"0 MiB were taken{more}"
     assert not is_refused_allocation(RuntimeError("CUDA error: device-side assert triggered"))
+
+
+def test_what_is_started_meanwhile_does_not_inherit_the_limit() -> None:
+    """As programs that are run; afterwards the limit is what it was, also after an error."""
+    read = "import resource; print(resource.getrlimit(resource.RLIMIT_DATA)[0])"
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    memory = Memory()
+    memory.limit(500)
+    limited = resource.getrlimit(resource.RLIMIT_DATA)
+    try:
+        with pytest.raises(KeyError), memory.lifted():
+            seen = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True)
+            raise KeyError
+        assert int(seen.stdout) == before[1]
+        assert resource.getrlimit(resource.RLIMIT_DATA) == limited != before
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fsearch.search.board import Pair
 from fsearch.search.examples import bootstrap_interval
 from fsearch.search.ids import digest
 from fsearch.search.regimes import regimes
-from fsearch.search.rows import Attempt, AttemptSpec, DataFact, Half
+from fsearch.search.rows import Attempt, AttemptSpec, DataFact
 from fsearch.search.statistics import operating_card, paired_t
-from fsearch.store.records import ExampleScores
-from fsearch.ui.example_effects import effect_of
+from fsearch.ui.example_effects import ScoresOf, effect_of
 from fsearch.ui.regime_table import regime_table
 from fsearch.ui.state import looking
 from fsearch.ui.view import Snapshot, VariantView
@@ -115,30 +114,34 @@ def test_the_json_of_a_report_has_every_number_of_a_claim(whole: Path) -> None:
     assert (kv_recall["searches"], kv_recall["rows"][0]["where"]) == (2, {"order": "q_after"})
 
 
-def first_pairs(state: Path) -> tuple[list[Pair], DataFact, Callable[[str, int, Half], ExampleScores | None]]:
+def first_pairs(state: Path) -> tuple[list[Pair], DataFact, ScoresOf]:
     """The confirmation of one variant of the record, its data, and its examples' scores."""
     with looking(state) as reader:
         attempts, facts = reader.attempts(), reader.facts()
         rows = [row for row in attempts if row.spec.search == "infill" and row.spec.role == "confirm"]
         kept = {
-            (row.spec.id, row.try_number): reader.example_scores(row.spec.id, row.try_number, "confirm")
+            (row.spec.id, row.try_number, metric): reader.example_values(
+                row.spec.id, row.try_number, "confirm", metric
+            )
             for row in rows
+            for metric in ("score", "whole_answer")
         }
     by_name = {(row.spec.variant, row.spec.seed): row for row in rows}
     pairs = [Pair(by_name["raw_strong", seed], by_name["no_fs", seed]) for seed in range(1, 6)]
     data = next(fact for fact in facts.values() if fact.sha256 == rows[0].fingerprints["data"])
-    return pairs, data, lambda id, try_number, half: kept[id, try_number]
+    return pairs, data, lambda id, try_number, half, metric: kept[id, try_number, metric]
 
 
 def test_the_interval_over_questions_is_made_from_the_record(whole: Path) -> None:
     """Mean share over seeds, documents from the data's fact, draws from the attempts' ids."""
     pairs, data, scores_of = first_pairs(whole)
-    found = effect_of(pairs, data, scores_of)
+    found = effect_of(pairs, data, scores_of, "score")
     assert found is not None
     assert (found.examples, found.documents, found.mcnemar) == (512, 256, ())
 
     def share(row: Attempt) -> Any:
-        scores = scores_of(row.spec.id, row.try_number, "confirm")
+        with looking(whole) as reader:
+            scores = reader.example_scores(row.spec.id, row.try_number, "confirm")
         assert scores is not None
         return scores.correct / scores.total
 
@@ -147,16 +150,33 @@ def test_the_interval_over_questions_is_made_from_the_record(whole: Path) -> Non
     assert (found.low, found.high) == bootstrap_interval(values, [i // 2 for i in range(512)], stream)
 
 
+def test_of_judged_examples_alone(whole: Path) -> None:
+    """What is not judged (NaN) counts neither as an example nor as a document."""
+    pairs, data, _ = first_pairs(whole)
+    rng = np.random.default_rng(0)
+    values = {row.spec.id: rng.random(512) for pair in pairs for row in (pair.row, pair.baseline)}
+    left_out = rng.permutation(512)[:250]
+    for one in values.values():
+        one[left_out] = np.nan
+    found = effect_of(pairs, data, lambda id, try_number, half, metric: values[id], "f1")
+    kept = [i for i in range(512) if i not in set(left_out.tolist())]
+    assert found is not None
+    assert (found.examples, found.documents) == (262, len({i // 2 for i in kept}))
+    mean = sum(values[pair.row.spec.id][kept] - values[pair.baseline.spec.id][kept] for pair in pairs) / 5
+    stream = int(digest([row.spec.id for pair in pairs for row in (pair.row, pair.baseline)]), 16)
+    assert (found.low, found.high) == bootstrap_interval(mean, [i // 2 for i in kept], stream)
+
+
 def test_without_scores_or_documents_there_is_no_such_interval(whole: Path) -> None:
     """None is made up: not for data prepared anew, for rows without scores, or for older records."""
     pairs, data, scores_of = first_pairs(whole)
-    assert effect_of(pairs, None, scores_of) is None
-    assert effect_of([], data, scores_of) is None
-    assert effect_of(pairs, replace(data, documents={}), scores_of) is None
-    assert effect_of(pairs, replace(data, sha256="another"), scores_of) is None
+    assert effect_of(pairs, None, scores_of, "score") is None
+    assert effect_of([], data, scores_of, "score") is None
+    assert effect_of(pairs, replace(data, documents={}), scores_of, "score") is None
+    assert effect_of(pairs, replace(data, sha256="another"), scores_of, "score") is None
     short = {**data.documents, "confirm": data.documents["confirm"][:-1]}
-    assert effect_of(pairs, replace(data, documents=short), scores_of) is None
-    assert effect_of(pairs, data, lambda id, try_number, half: None) is None
+    assert effect_of(pairs, replace(data, documents=short), scores_of, "score") is None
+    assert effect_of(pairs, data, lambda id, try_number, half, metric: None, "score") is None
 
 
 def test_only_a_report_looks_at_single_examples(whole: Path) -> None:

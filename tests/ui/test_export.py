@@ -19,7 +19,8 @@ from tests.ui.record import fill, the_plan
 KEYS = [
     *("schema", "id", "plan", "plan_name", "search", "task", "arguments", "model", "recipe", "batch"),
     *("micro_batch", "stage", "role", "variant", "form", "seed", "master_seed", "try", "outcome"),
-    *("outcome_class", "reason", "score", "loss", "acc_pooled", "screen_score", "metrics", "d_acc"),
+    *("outcome_class", "reason", "score", "loss", "acc_pooled", "screen_score", "metrics"),
+    *("screen_metrics", "unavailable", "completions", "metric", "d_acc"),
     *(
         "decision",
         "verdict",

@@ -38,7 +38,7 @@ def assert_snapshot(name: str, lines: list[Text], width: int) -> None:
 
 def view_of(state: Path) -> PlanView:
     with looking(state) as reader:
-        return Snapshot(reader, [the_plan()]).view(the_plan(), reader.example_scores)
+        return Snapshot(reader, [the_plan()]).view(the_plan(), reader.example_values)
 
 
 def at(moment: Moment, hours: float) -> datetime:
