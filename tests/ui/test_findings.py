@@ -22,7 +22,7 @@ from tests.ui.test_export import exported
 
 def findings(state: Path) -> Findings:
     with looking(state) as reader:
-        return findings_of(Snapshot(reader, [the_plan()]).view(the_plan(), reader.example_scores), reader)
+        return findings_of(Snapshot(reader, [the_plan()]).view(the_plan(), reader.example_values), reader)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.ui.record import the_plan
 @pytest.fixture(scope="module")
 def found(whole: Path) -> Findings:
     with looking(whole) as reader:
-        return findings_of(Snapshot(reader, [the_plan()]).view(the_plan(), reader.example_scores), reader)
+        return findings_of(Snapshot(reader, [the_plan()]).view(the_plan(), reader.example_values), reader)
 
 
 def parsed_tables(text: str) -> list[list[list[str]]]:

@@ -68,7 +68,7 @@ class Page(HTMLParser):
 def findings(state: Path, text: str) -> Findings:
     plan = the_plan(text)
     with looking(state) as reader:
-        return findings_of(Snapshot(reader, [plan]).view(plan, reader.example_scores), reader)
+        return findings_of(Snapshot(reader, [plan]).view(plan, reader.example_values), reader)
 
 
 @pytest.fixture(scope="module")
