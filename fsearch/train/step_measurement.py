@@ -33,7 +33,7 @@ from fsearch.train.recipe import Precision, Recipe
 
 VARIANT = "scalar_l1"
 LR = 3e-5
-PARTS = ("forward", "backward", "update")
+PARTS = ("forward", "head", "backward", "update")
 T = TypeVar("T")
 
 _FEWEST_STEPS, _MOST_STEPS = 4, 200
@@ -170,6 +170,7 @@ class StepMeasurement:
         """Seconds of each part of the next step."""
         seconds = {
             "forward": self._clock.seconds(self._forward),
+            "head": self._clock.seconds(self._head),
             "backward": self._clock.seconds(self._backward),
             "update": self._clock.seconds(self._update),
         }
@@ -178,16 +179,21 @@ class StepMeasurement:
 
     def _step(self) -> None:
         self._forward()
+        self._head()
         self._backward()
         self._update()
 
     def _forward(self) -> None:
         self._optimization.zero_grad()
-        self._loss = self._network.loss(self._batch, len(self._batch.targets))
+        self._hidden = self._network.hidden_at_targets(self._batch)
+
+    def _head(self) -> None:
+        trained_tokens = len(self._batch.targets)
+        self._loss, self._d_hidden = self._network.learn_head(self._hidden, self._batch, trained_tokens)
 
     def _backward(self) -> None:
-        self._loss.backward()  # type: ignore[no-untyped-call]
-        self._loss = self._loss.detach()
+        self._hidden.backward(self._d_hidden)  # type: ignore[no-untyped-call]
+        del self._hidden, self._d_hidden
 
     def _update(self) -> None:
         self._optimization.update(min(self._done, _MOST_STEPS - 1))  # the schedule has no more steps

@@ -14,9 +14,9 @@ from fsearch.ui.errors import OK
 from fsearch.ui.layout import console, paragraph, put
 from fsearch.ui.state import folder, shown
 
-_PARTS = ("forward", "backward", "update")
+_PARTS = ("forward", "head", "backward", "update")
 _COLUMNS = ("", "a step", "best", "tokens/s", "peak", *_PARTS)
-_CELLS = (6, 10, 10, 10, 10, 10, 10, 10)
+_CELLS = (6, 10, 10, 10, 10, 8, 6, 9, 7)
 _OPERATORS = {
     "kernel": "the kernel",
     "matrix_products": "matrix products",
@@ -99,8 +99,9 @@ def footnotes(report: dict[str, Any]) -> list[str]:
     """What the columns mean."""
     peak = "that torch reserved on the GPU" if report["gpu"] else "that the whole process had, torch included"
     return [
-        f"a step: the median of several ({report['clock']}), and tokens/s from it; forward, backward and "
-        "update (clipping and AdamW) are shares of it. The first step does not count.",
+        f"a step: the median of several ({report['clock']}), and tokens/s from it; forward, head (both ways, "
+        "with the loss), backward and update (clipping and AdamW) are shares of it. The first step does not "
+        "count.",
         f"peak: the most memory {peak}. Below: operations a second that the model asks for (what is computed "
         "anew is not counted); shares of further steps by operator, in a profiler; the rest is other "
         "operators, Python and the profiler itself.",
