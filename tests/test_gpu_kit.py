@@ -211,6 +211,8 @@ def test_the_page_of_a_card(tmp_path: Path) -> None:
     (tmp_path / "tune.json").write_text(json.dumps(kernel))
     step = {
         "precision": "bf16",
+        "contender": "scalar_l1",
+        "ratio": 1.03,
         "step_s": {"median": 0.1},
         "tokens_per_s": 163840.0,
         "peak_memory_mib": 9000.0,
@@ -229,7 +231,7 @@ def test_the_page_of_a_card(tmp_path: Path) -> None:
     assert "| cuda1 | 2.00 ms | 2.00 ms WRONG |  | 20 % |  | 1.00 GiB |" in text
     assert "| B=8 T=8 H=8 N=8 | cuda2 | left out: it takes no heads of 8 |" in text
     assert "| cuda2 | 2.0e-03 | 1.0e-02 |" in text and "| cuda1 | 1.0e-03 | inf |" in text
-    assert "| bf16 | 100 ms | 163,840 | 200 | 21 % | 8.79 GiB |" in text
+    assert "| bf16 | scalar_l1 | 100 ms | 1.03 | 163,840 | 200 | 21 % | 8.79 GiB |" in text
 
 
 @pytest.mark.parametrize("name", ["search.yaml", "search_small.yaml"])

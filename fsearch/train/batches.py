@@ -71,6 +71,16 @@ class Examples:
         """The indices of the `count` longest examples, the longest first; fewer if there are fewer."""
         return np.argsort(-self.num_tokens, kind="stable")[:count]
 
+    def dealt(self, indices: Integers, micro_batch: int) -> Integers:
+        """The examples of a step in the order in which micro-batches are cut from them: longest first.
+
+        So those of about one length are padded to it together, and the first micro-batch takes the most
+        memory. Equally long ones keep their order, and so do all that make one micro-batch.
+        """
+        if len(indices) <= micro_batch:
+            return indices
+        return indices[np.argsort(-self.num_tokens[indices], kind="stable")]
+
     def batch(self, indices: Integers) -> Batch:
         """The examples `indices` [B], in that order, padded to the longest of them."""
         lengths = self.num_tokens[indices]

@@ -2,8 +2,8 @@
 
     python -m fsearch.train.bench_step --messages-fd N --parent PID     with the job on stdin
 
-Out go `progress`, one `setting` (model, machine), one `row` and a `result`. Nothing heavy is imported at the
-top: the process must be tied to its parent first.
+Out go `progress`, one `setting` (model, machine), a `row` for each case or one `peak`, and a `result`.
+Nothing heavy is imported at the top: the process must be tied to its parent first.
 
 Deliberately not here: what is measured and how (fsearch.train.step_measurement), everything on the screen.
 """
@@ -18,10 +18,10 @@ from fsearch.train.job import Channel, Job, argument_parser, main, set_environme
 
 
 def run(job: Job, channel: Channel) -> None:
-    """Measure a job's "shape" by name on its "device" in its "precision" with its "threads".
+    """Measure a job's "cases" on its "device": how fast they are, beside each other, or, of a single one with
+    "peak", how much memory it takes.
 
-    "batch" and "tokens" are the shape's own where they are None. The kernel is from the job's "cache", built
-    if it is not there.
+    The kernel is from the job's "cache", built if it is not there.
     """
     set_environment()
     channel.enter("build")
@@ -35,11 +35,13 @@ def run(job: Job, channel: Channel) -> None:
     if load_built(Path(job["cache"]), targets_of(device), channel) is None:
         return
     channel.enter("measure")
-    from fsearch.train.step_measurement import SHAPES, StepMeasurement
+    from fsearch.train.step_measurement import StepMeasurement
 
-    shape = SHAPES[job["shape"]]
-    batch, tokens = job["batch"] or shape.batch, job["tokens"] or shape.tokens
-    StepMeasurement(shape, batch, tokens, job["precision"], device, job["threads"], channel).run()
+    measurement = StepMeasurement(job, device, channel)
+    if job["peak"]:
+        measurement.peak()
+    else:
+        measurement.run()
     channel.send("result", outcome="completed")
 
 

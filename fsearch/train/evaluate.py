@@ -94,17 +94,23 @@ def _evaluate_batch(
     network: Network, examples: Examples, indices: Integers, choice_tokens: NDArray[np.int32] | None
 ) -> Scores:
     batch = examples.batch(indices)
-    logits = network.logits_at_targets(batch)  # [K, V]
-    predicted = logits.argmax(-1).cpu().numpy()
+    hidden, targets = network.hidden_at_targets(batch), network.tensor(batch.targets)
+    chosen = None if choice_tokens is None else network.tensor(choice_tokens)
+    predictions, costs, choices = [], [], []
+    for at_targets, wanted in zip(network.in_chunks(hidden), network.in_chunks(targets), strict=True):
+        logits = network.logits(at_targets)
+        predictions.append(logits.argmax(-1))
+        costs.append(F.cross_entropy(logits, wanted, reduction="none"))
+        if chosen is not None:
+            choices.append(logits.index_select(-1, chosen))
+    predicted = torch.cat(predictions).cpu().numpy()
     right = predicted == batch.targets
-    targets = network.tensor(batch.targets)
-    losses = F.cross_entropy(logits, targets, reduction="none").double().cpu().numpy()
-    choices = None if choice_tokens is None else logits.index_select(-1, network.tensor(choice_tokens))
+    losses = torch.cat(costs).double().cpu().numpy()
     rows, count = batch.rows, len(indices)
     return Scores(
         correct=np.bincount(rows, weights=right, minlength=count).astype(np.int32),
         total=np.bincount(rows, minlength=count).astype(np.int32),
         loss=np.bincount(rows, weights=losses, minlength=count).astype(np.float64),
         predicted=predicted.astype(np.int32),
-        choice_logits=None if choices is None else choices.cpu().numpy(),
+        choice_logits=torch.cat(choices).cpu().numpy() if choices else None,
     )

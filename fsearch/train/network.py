@@ -19,6 +19,10 @@ from fsearch.rwkv7 import RWKV7, FutureSeed, initialise
 from fsearch.train.batches import Batch, Integers
 from fsearch.train.model_file import load_inspected
 
+LOGITS_AT_ONCE = 1 << 26
+"""The most logits that exist at one moment, 256 MiB of float32: 1024 targets of 65536 words. The head's
+matrix and its gradient are gone through once for each chunk; at fewer targets that would take time."""
+
 _COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -56,18 +60,48 @@ class Network:
         """An array where the network computes."""
         return torch.from_numpy(array).to(self.device)
 
-    def logits_at_targets(self, batch: Batch) -> Tensor:
-        """Logits [K, V], float32, at the batch's target positions; the head is not run anywhere else."""
+    def hidden_at_targets(self, batch: Batch) -> Tensor:
+        """What the head reads at the batch's K target positions, [K, C]; it is not run anywhere else."""
         tokens, prompt_len = self.tensor(batch.tokens), self.tensor(batch.prompt_len)
         hidden = self.model.hidden(tokens, prompt_len, self.future_seed)  # [B, T, C]
         at_targets: Tensor = hidden.flatten(0, 1).index_select(0, self.tensor(batch.positions))
+        return at_targets
+
+    def in_chunks(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Rows [K, ...] in pieces of so many as the head may be run on at once, all equal but the last."""
+        return torch.split(rows, max(1, LOGITS_AT_ONCE // self.model.vocab_size))
+
+    def logits(self, at_targets: Tensor) -> Tensor:
+        """Logits [K, V], float32, of rows [K, C], which are to be one chunk at most."""
         logits: Tensor = self.model.head(at_targets)
         return logits.float()
 
-    def loss(self, batch: Batch, trained_tokens: int) -> Tensor:
-        """The batch's part of the mean cross-entropy over the `trained_tokens` of a step, in nats."""
-        targets = self.tensor(batch.targets)
-        return F.cross_entropy(self.logits_at_targets(batch), targets, reduction="sum") / trained_tokens
+    def learn(self, batch: Batch, trained_tokens: int) -> Tensor:
+        """Add the gradients of the batch's part of the mean cross-entropy over the `trained_tokens` of a step
+        to the parameters'. Returns that part, in nats.
+        """
+        hidden = self.hidden_at_targets(batch)
+        loss, d_hidden = self.learn_head(hidden, batch, trained_tokens)
+        hidden.backward(d_hidden)  # type: ignore[no-untyped-call]
+        return loss
+
+    def learn_head(self, hidden: Tensor, batch: Batch, trained_tokens: int) -> tuple[Tensor, Tensor]:
+        """The head's share of `learn`: the loss, and its gradient to `hidden` [K, C].
+
+        Chunk by chunk, forwards and at once backwards: there are never more logits than those of one.
+        """
+        loss = torch.zeros((), device=self.device)
+        d_hidden = []
+        for rows, targets in zip(
+            self.in_chunks(hidden.detach()), self.in_chunks(self.tensor(batch.targets)), strict=True
+        ):
+            rows.requires_grad_()
+            part = F.cross_entropy(self.logits(rows), targets, reduction="sum") / trained_tokens
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += part.detach()
+            assert rows.grad is not None
+            d_hidden.append(rows.grad)
+        return loss, torch.cat(d_hidden)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training changes, for a checkpoint."""

@@ -1,44 +1,37 @@
-"""The measurement of `fsearch bench step`: real optimizer steps of an attempt, on random tokens.
+"""The measurement of `fsearch bench step`: optimizer steps, on random tokens, of one contender or several.
 
-Network, loss, backward pass and update are those of a training; one micro-batch makes a step. Peak memory is
-that of the whole process, on a GPU what torch reserved there, so a process measures one precision.
+Several take turns, step by step, so that what else the machine does meets all of them; their weights are the
+same, so that a large model is there once. Peak memory is that of the whole process, on a GPU what torch
+reserved there, so a process measures that of one contender alone.
 
-Deliberately not here: the kernel's build, and everything on the screen.
+Deliberately not here: the contenders, the kernel's build, and everything on the screen.
 """
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from fsearch import kernels
-from fsearch.plan import canonical, schema
-from fsearch.plan.variant import parse_name
 from fsearch.train import model_flop
 from fsearch.train.backend import set_up_torch
-from fsearch.train.batches import Batch
-from fsearch.train.job import Channel
+from fsearch.train.job import Channel, Job
 from fsearch.train.machine_limit import Clock
 from fsearch.train.memory import peak_resident_mib
-from fsearch.train.network import Network
-from fsearch.train.optimization import Optimization
-from fsearch.train.recipe import Precision, Recipe
+from fsearch.train.step_contender import SHAPES, Contender, base_network, contender, parts_of, random_batch
 
-VARIANT = "scalar_l1"
-LR = 3e-5
-PARTS = ("forward", "backward", "update")
 T = TypeVar("T")
 
-_FEWEST_STEPS, _MOST_STEPS = 4, 200
-_STEPS_S, _PROFILED_S = 1.0, 0.05
-_TARGETS_ARE_THE_LAST = 4  # of so many tokens one: an example ends in its answer
+_FEWEST_ROUNDS, _MOST_ROUNDS = 5, 200
+_ROUNDS_S, _PROFILED_S = 1.0, 0.05
+_STEPS_TO_THE_PEAK = 2  # the second one finds what the optimizer remembers
 
 _OPERATORS = {
     "aten::mm": "matrix_products",
@@ -50,109 +43,108 @@ _OPERATORS = {
 _KERNEL = "fsearch::wkv7"
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A model, and the batch that is measured unless another is asked for."""
+@dataclass
+class _Entry:
+    """One contender on one batch."""
 
-    n_layer: int
-    n_embd: int
-    head_size: int
-    vocab_size: int
-    batch: int
-    tokens: int
-
-
-SHAPES = {
-    "demo": Shape(3, 32, 8, vocab_size=10, batch=32, tokens=18),
-    "0.1b": Shape(12, 768, 64, vocab_size=65536, batch=1, tokens=256),
-}
+    case: dict[str, Any]
+    contender: Contender
+    tokens: int  # a step
+    targets: int  # a step
+    flop: int
 
 
 class StepMeasurement:
-    """Steps in one precision by a plan's default recipe, with Future-Seed in every layer that can have it."""
+    """Steps of a job's "cases" [{"contender", "batch", "tokens"}] in its "precision", on its "shape"."""
 
-    def __init__(
-        self,
-        shape: Shape,
-        batch: int,
-        tokens: int,
-        precision: Precision,
-        device: torch.device,
-        threads: int,
-        channel: Channel,
-    ) -> None:
-        set_up_torch(threads)
-        self._precision, self._device, self._channel = precision, device, channel
-        self._clock = Clock(device, threads)
-        self._batch = _random_batch(batch, tokens, shape.vocab_size)
-        recipe = {**schema.Recipe(lr=(LR,)).model_dump(), "lr": LR, "precision": precision}
-        job = {
-            "model": {"init": {name: getattr(shape, name) for name in ("n_layer", "n_embd", "head_size")}},
-            "recipe": recipe,
-            "form": canonical(parse_name(VARIANT), shape.n_layer),
-            "streams": {"init": 0},
-        }
+    def __init__(self, job: Job, device: torch.device, channel: Channel) -> None:
+        set_up_torch(job["threads"])
+        shape, self._precision = SHAPES[job["shape"]], job["precision"]
+        self._device, self._channel = device, channel
+        self._clock = Clock(device, job["threads"])
         self._say("drawing initial values")
-        self._network = Network.from_job(job, shape.vocab_size).to(str(device))
-        self._optimization = Optimization(self._network, Recipe.from_job(recipe), _MOST_STEPS)
-        self._loss = torch.zeros(())
-        self._done = 0
-        model = self._network.model
+        base = base_network(shape, self._precision, device)
+        model = base.model
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-        self._flop = model_flop.of_step(model, self._batch.tokens.size, len(self._batch.targets))
-        self._peak_flop_per_s = model_flop.stated_peak(gpu, precision)
+        self._peak_flop_per_s = model_flop.stated_peak(gpu, self._precision)
+        self._entries = []
+        for asked in job["cases"]:
+            sizes = {name: asked[name] or getattr(shape, name) for name in ("batch", "tokens")}
+            case = {"contender": asked["contender"], **sizes}
+            batch = random_batch(**sizes, vocab_size=shape.vocab_size)
+            flop = model_flop.of_step(model, batch.tokens.size, len(batch.targets))
+            step = contender(case["contender"], base, self._precision, batch)
+            self._entries.append(_Entry(case, step, batch.tokens.size, len(batch.targets), flop))
+        first = self._entries[0]
         channel.send(
             "setting",
             setting={
-                "shape": {**asdict(shape), "batch": batch, "tokens": tokens},
-                "targets": len(self._batch.targets),
-                "variant": VARIANT,
+                "shape": {**asdict(shape), "batch": first.case["batch"], "tokens": first.case["tokens"]},
+                "targets": first.targets,
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "flop": self._flop,
                 "gpu": gpu,
-                "threads": threads,
+                "threads": job["threads"],
                 "kernel": kernels.backend(device.type, model.compute_dtype, model.head_size),
                 "torch": torch.__version__,
                 "clock": self._clock.name,
             },
         )
 
-    def run(self) -> None:
-        """Make the steps and send a `row`."""
-        self._parts_of_step()  # the first one allocates what all the others use
-        steps = self._several(self._parts_of_step)
-        totals = [sum(step.values()) for step in steps]
-        shares = {part: sum(step[part] for step in steps) / sum(totals) for part in PARTS}
-        if self._device.type == "cuda":  # which works on one part while the next is being launched
-            totals = self._several(self._whole_step)
-        memory_mib = self._peak_memory_mib()  # before the profiler, which takes some of its own
-        median = statistics.median(totals)
-        self._channel.send(
-            "row",
-            row={
-                "precision": self._precision,
-                "steps": len(totals),
-                "step_s": {"best": min(totals), "median": median},
-                "tokens_per_s": self._batch.tokens.size / median,
-                "peak_memory_mib": memory_mib,
-                "flop_per_s": self._flop / median,
-                "stated_peak_flop_per_s": self._peak_flop_per_s,
-                "mfu": self._peak_flop_per_s and self._flop / median / self._peak_flop_per_s,
-                "parts": shares,
-                "operators": self._operators(max(1, round(_PROFILED_S / median))),
-                "loss": self._loss.item(),
-            },
-        )
+    def peak(self) -> None:
+        """Make a few steps of the only case and send a `peak`."""
+        (entry,) = self._entries
+        for _ in range(_STEPS_TO_THE_PEAK):
+            self._say(f"{entry.case['contender']}: memory")
+            _step(entry.contender)
+        self._channel.send("peak", peak_memory_mib=self._peak_memory_mib())
 
-    def _several(self, measure: Callable[[], T]) -> list[T]:
-        """What `measure` gives, for about a second."""
-        found: list[T] = []
-        began = time.monotonic()
-        while len(found) < _FEWEST_STEPS or (
-            len(found) < _MOST_STEPS and time.monotonic() - began < _STEPS_S
+    def run(self) -> None:
+        """Make steps of every case in turn and send a `row` for each; operators with the first alone."""
+        for entry in self._entries:  # the first step allocates what all the others use
+            self._say(f"{entry.case['contender']}: first step")
+            _step(entry.contender)
+        rounds = self._rounds(self._parts_of_step)
+        totals = [[sum(parts.values()) for parts in one] for one in rounds]
+        if self._device.type == "cuda":  # which works on one part while the next is being launched
+            totals = self._rounds(self._whole_step)
+        for place, entry in enumerate(self._entries):
+            steps = [one[place] for one in totals]
+            parts = [one[place] for one in rounds]
+            spent = sum(sum(step.values()) for step in parts)
+            median = statistics.median(steps)
+            self._channel.send(
+                "row",
+                row={
+                    **entry.case,
+                    "precision": self._precision,
+                    "steps": len(steps),
+                    "step_s": {"best": min(steps), "median": median},
+                    "ratio": statistics.median(one[place] / one[0] for one in totals),
+                    "tokens_per_s": entry.tokens / median,
+                    "flop": entry.flop,
+                    "flop_per_s": entry.flop / median,
+                    "stated_peak_flop_per_s": self._peak_flop_per_s,
+                    "mfu": self._peak_flop_per_s and entry.flop / median / self._peak_flop_per_s,
+                    "parts": {part: sum(step[part] for step in parts) / spent for part in parts[0]},
+                    "operators": self._operators(entry, median) if place == 0 else None,
+                    "loss": entry.contender.loss.item(),
+                },
+            )
+
+    def _rounds(self, measure: Callable[[_Entry], T]) -> list[list[T]]:
+        """What `measure` gives of every case, round after round, for about a second a case.
+
+        Each round has an order of its own: what one leaves in the caches is not always met by the same one.
+        """
+        found: list[list[T]] = []
+        began, count = time.monotonic(), len(self._entries)
+        while len(found) < _FEWEST_ROUNDS or (
+            len(found) < _MOST_ROUNDS and time.monotonic() - began < count * _ROUNDS_S
         ):
-            self._say(f"step {self._done + 1}")
-            found.append(measure())
+            self._say(f"round {len(found) + 1}")
+            order = random.Random(len(found)).sample(range(count), count)
+            one = {place: measure(self._entries[place]) for place in order}
+            found.append([one[place] for place in range(count)])
         return found
 
     def _peak_memory_mib(self) -> float:
@@ -160,47 +152,24 @@ class StepMeasurement:
             return torch.cuda.max_memory_reserved(self._device) / 2**20
         return peak_resident_mib()
 
-    def _whole_step(self) -> float:
-        """Seconds of the next step, with no wait for the device inside it."""
-        seconds = self._clock.seconds(self._step)
-        self._done += 1
-        return seconds
+    def _whole_step(self, entry: _Entry) -> float:
+        """Seconds of a case's next step, with no wait for the device inside it."""
+        return self._clock.seconds(lambda: _step(entry.contender))
 
-    def _parts_of_step(self) -> dict[str, float]:
-        """Seconds of each part of the next step."""
-        seconds = {
-            "forward": self._clock.seconds(self._forward),
-            "backward": self._clock.seconds(self._backward),
-            "update": self._clock.seconds(self._update),
-        }
-        self._done += 1
-        return seconds
+    def _parts_of_step(self, entry: _Entry) -> dict[str, float]:
+        """Seconds of each part of a case's next step."""
+        return {name: self._clock.seconds(part) for name, part in parts_of(entry.contender).items()}
 
-    def _step(self) -> None:
-        self._forward()
-        self._backward()
-        self._update()
-
-    def _forward(self) -> None:
-        self._optimization.zero_grad()
-        self._loss = self._network.loss(self._batch, len(self._batch.targets))
-
-    def _backward(self) -> None:
-        self._loss.backward()  # type: ignore[no-untyped-call]
-        self._loss = self._loss.detach()
-
-    def _update(self) -> None:
-        self._optimization.update(min(self._done, _MOST_STEPS - 1))  # the schedule has no more steps
-
-    def _operators(self, steps: int) -> dict[str, float]:
+    def _operators(self, entry: _Entry, step_s: float) -> dict[str, float]:
         """Shares of some more steps by kind of operator. The rest is Python's and the profiler's too."""
-        self._say("more steps in the profiler")
+        steps = max(1, round(_PROFILED_S / step_s))
+        self._say(f"{entry.case['contender']}: more steps in the profiler")
         on_gpu = self._device.type == "cuda"
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
         with profile(activities=activities) as profiled:
             began = time.perf_counter()
             for _ in range(steps):
-                self._step()
+                _step(entry.contender)
             if on_gpu:
                 torch.cuda.synchronize(self._device)
             seconds = time.perf_counter() - began
@@ -212,6 +181,11 @@ class StepMeasurement:
         self._channel.send("progress", doing=f"{self._precision}: {doing}")
 
 
+def _step(contender: Contender) -> None:
+    for part in parts_of(contender).values():
+        part()
+
+
 def shares_by_operator(taken: Iterable[tuple[str, float]], seconds: float) -> dict[str, float]:
     """What share of `seconds` each kind of operator took, from (name of an operator, seconds in it alone)."""
     shares = dict.fromkeys(("kernel", *dict.fromkeys(_OPERATORS.values())), 0.0)
@@ -220,17 +194,3 @@ def shares_by_operator(taken: Iterable[tuple[str, float]], seconds: float) -> di
         if kind is not None:
             shares[kind] += own_s / seconds
     return {**shares, "rest": 1 - sum(shares.values())}
-
-
-def _random_batch(batch: int, tokens: int, vocab_size: int) -> Batch:
-    """Examples of random tokens, equally long; the targets of each are its last ones."""
-    words = np.random.default_rng(0).integers(vocab_size, size=(batch, tokens))
-    num_targets = max(1, tokens // _TARGETS_ARE_THE_LAST)
-    first = tokens - num_targets - 1  # the place that gives the first target
-    columns = np.arange(first, tokens - 1)
-    return Batch(
-        tokens=words,
-        prompt_len=np.full(batch, first + 1),
-        positions=(np.arange(batch)[:, None] * tokens + columns).ravel(),
-        targets=words[:, first + 1 :].ravel(),
-    )

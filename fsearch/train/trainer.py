@@ -177,9 +177,7 @@ class Trainer:
         self._optimization.zero_grad()
         for start in range(0, len(indices), job["micro_batch"]):
             batch = self._examples.batch(indices[start : start + job["micro_batch"]])
-            part = self._network.loss(batch, trained_tokens)
-            part.backward()  # type: ignore[no-untyped-call]
-            loss += part.detach()
+            loss += self._network.learn(batch, trained_tokens)
         value = loss.item()
         if not math.isfinite(value):
             raise Ended("diverged", f"the loss became {value} in step {self._step + 1} of {self._steps}")
@@ -195,7 +193,8 @@ class Trainer:
         if self._probe:  # the second micro-batch finds the gradients of the first, a third nothing more
             longest = self._examples.longest(self._job["micro_batch"])
             return np.resize(longest, min(self._job["batch"], 2 * self._job["micro_batch"]))
-        return self._order.step(self._step, self._job["batch"])
+        indices = self._order.step(self._step, self._job["batch"])
+        return self._examples.dealt(indices, self._job["micro_batch"])
 
     def _end_if_noop(self) -> None:
         reference = self._job["noop_reference"]

@@ -135,9 +135,22 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument(
         "--device", type=_device, default="cpu", help="cpu (default), auto (a GPU if there is one), cuda:0"
     )
-    step.add_argument("--shape", choices=("demo", "0.1b"), default="0.1b", help="the model (0.1b)")
+    step.add_argument("--shape", choices=("demo", "small", "0.1b"), default="0.1b", help="the model (0.1b)")
     step.add_argument("--batch", type=_count, metavar="N", help="examples a step (0.1b: 1, demo: 32)")
     step.add_argument("--tokens", type=_tokens, metavar="N", help="tokens an example (0.1b: 256, demo: 18)")
+    step.add_argument(
+        "--against",
+        choices=("plain",),
+        action="append",
+        default=[],
+        help="a step of others beside ours: RWKV-7 as one writes it in plain PyTorch",
+    )
+    step.add_argument(
+        "--lengths",
+        type=_lengths,
+        metavar="N,N,...",
+        help="examples of these lengths, as many tokens a step of each as the longest has",
+    )
     step.add_argument("--precision", choices=("fp32", "bf16"), help="one of them only")
     step.add_argument("--threads", type=_threads, default=1, metavar="N", help="CPU threads (1)")
     step.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
@@ -193,6 +206,10 @@ def _tokens(text: str) -> int:
     if tokens < 2:
         raise argparse.ArgumentTypeError("an example needs 2 tokens: one to read, one to predict")
     return tokens
+
+
+def _lengths(text: str) -> list[int]:
+    return [_tokens(word) for word in text.split(",")]
 
 
 def _peer(text: str) -> tuple[str, str]:

@@ -179,19 +179,20 @@ def tuning_lines(report: Row) -> list[str]:
 
 
 def step_lines(report: Row) -> list[str]:
-    """Each precision's figures."""
+    """Each contender's figures in each precision."""
     shape = report["shape"]
     lines = [
         f"{report['parameters'] / 1e6:.3g} M parameters, {shape['batch']} x {shape['tokens']} tokens a step "
         f"in one micro-batch, kernel `{report['kernel']}`.",
         "",
-        "| precision | a step | tokens/s | TFLOP/s | MFU | peak memory |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| precision | contender | a step | ratio | tokens/s | TFLOP/s | MFU | peak memory |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in report["rows"]:
         mfu = "no stated peak" if row["mfu"] is None else percent(row["mfu"])
         lines.append(
-            f"| {row['precision']} | {seconds(row['step_s']['median'])} | {row['tokens_per_s']:,.0f} | "
+            f"| {row['precision']} | {row['contender']} | {seconds(row['step_s']['median'])} | "
+            f"{row['ratio']:.2f} | {row['tokens_per_s']:,.0f} | "
             f"{row['flop_per_s'] / 1e12:.3g} | {mfu} | {size(round(row['peak_memory_mib'] * 2**20))} |"
         )
     return lines

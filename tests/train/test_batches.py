@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fsearch.train.batches import PADDING, DataOrder, Examples, permutation
+from fsearch.train.batches import PADDING, DataOrder, Examples, Integers, permutation
 from tests.train.variable_split import variable_split
 
 
@@ -58,6 +58,33 @@ def test_a_batch_holds_its_examples(only_scored: bool) -> None:
     assert list(got) == wanted
     assert examples.num_targets[indices].sum() == len(wanted)
     assert examples.num_tokens[indices].tolist() == [len(split.example(int(i)).tokens) for i in indices]
+
+
+def test_micro_batches_are_dealt_by_length() -> None:
+    """The same examples, longest first, the earlier one first of equally long ones; in fewer columns than in
+    the order of the step. What makes one micro-batch keeps its order."""
+    examples = Examples([variable_split(n=64)], only_scored=False)
+    indices = permutation(3, 0, 64)[:48]
+    dealt = examples.dealt(indices, 8)
+    place = {index: at for at, index in enumerate(indices.tolist())}
+    wanted = sorted(indices.tolist(), key=lambda index: (-examples.num_tokens[index], place[index]))
+    assert dealt.tolist() == wanted
+
+    def columns(order: Integers) -> int:
+        return sum(examples.batch(order[at : at + 8]).tokens.shape[1] for at in range(0, 48, 8))
+
+    assert columns(dealt) < columns(indices)
+    for micro_batch in (48, 64):
+        assert examples.dealt(indices, micro_batch).tolist() == indices.tolist()
+
+
+def test_equally_long_examples_keep_their_order() -> None:
+    """Where lengths are equal, micro-batches are those of the step's own order."""
+    split = variable_split(n=6)
+    alike = Examples([split] * 4, only_scored=False)
+    one_length = np.flatnonzero(alike.num_tokens == alike.num_tokens[0])[::-1].copy()
+    assert len(one_length) >= 4
+    assert alike.dealt(one_length, 2).tolist() == one_length.tolist()
 
 
 def test_the_longest_examples() -> None:

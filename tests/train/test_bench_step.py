@@ -51,8 +51,8 @@ def job(kernel_library: Path) -> dict[str, Any]:
     """A quick measurement."""
     return {
         "shape": "demo",
-        "batch": 3,
-        "tokens": 9,
+        "cases": [{"contender": "scalar_l1_nodetach", "batch": 3, "tokens": 9}],
+        "peak": False,
         "precision": "fp32",
         "device": "cpu",
         "threads": 1,

@@ -62,8 +62,9 @@ def test_what_is_bf16_and_what_is_float32(make_job: MakeJob) -> None:
         if name:
             module.register_forward_hook(note(name))
     with Operators() as operators:
-        loss = network.loss(batch(), 4)
-    loss.backward()  # type: ignore[no-untyped-call]
+        hidden = network.hidden_at_targets(batch())
+        loss, d_hidden = network.learn_head(hidden, batch(), 4)
+    hidden.backward(d_hidden)  # type: ignore[no-untyped-call]
     optimization.update(0)
 
     assert {f"blocks.{i}{part}" for i in (0, 1) for part in ("", ".att", ".ffn", ".ln1", ".ln2")} < set(
@@ -91,7 +92,7 @@ def test_fp32_is_float32_throughout(make_job: MakeJob) -> None:
     """Nothing is cast in fp32, not even to its own precision."""
     network = Network.from_job(make_job(), vocab_size=10)
     with Operators() as operators:
-        network.loss(batch(), 4)
+        network.learn(batch(), 4)
     assert "aten::_to_copy" not in operators.dtypes
     assert {dtype for calls in operators.dtypes.values() for call in calls for dtype in call} == {FULL}
 
