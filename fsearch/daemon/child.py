@@ -61,6 +61,8 @@ class Child:
         self.training = Training()
         self.attempt: Attempt | None = None
         self.energy_mj: float | None = None  # what the GPU took meanwhile
+        self.began: dict[str, float] = {}  # when each phase did for the first time, by the monotonic clock
+        self.idle_s: float | None = None  # how long the device had no work before its first step
         self._process = process
         self._status: int | None = None
         self._oom_kills_before = oom_kills()
@@ -80,6 +82,7 @@ class Child:
             kind = message.get("type")
             if kind == "phase":
                 self.ending.phase = str(message["phase"])
+                self.began.setdefault(self.ending.phase, float(message["at_s"]))
             elif kind == "progress":
                 if "doing" in message:
                     message["doing"] = plain(str(message["doing"]))

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -40,9 +41,9 @@ class Channel:
         messages.send(self.fd, {"type": kind, **fields})
 
     def enter(self, phase: str) -> None:
-        """Announce that a phase begins."""
+        """Announce that a phase begins, and when, by the monotonic clock."""
         self.phase = phase
-        self.send("phase", phase=phase)
+        self.send("phase", phase=phase, at_s=time.monotonic())
 
 
 RunJob = Callable[[Job, Channel], None]
