@@ -84,7 +84,7 @@ class Daemon:
         self.ledger = Ledger(store, self.known, plans, state, listener, daemon_id)
         self.card = Card(device.uuid, self.ledger.event) if device.uuid else None
         self.known.memory_mib = self.card.attempt_memory_mib if self.card else attempt_memory_mib()
-        self.workers = Workers(self.known, self.ledger, device, threads, state)
+        self.workers = Workers(plans, self.known, self.ledger, device, threads, state)
         self.telemetry = Telemetry(store, self.card) if self.card else None
         self.worker: Child | None = None  # the one process that uses the device
         self.preparations: dict[bool, Child] = {}  # at most one that downloads, and one that does not
@@ -130,6 +130,7 @@ class Daemon:
                 self._start_preparations()
                 if self._start_the_next_attempt() == "finished":
                     return 75 if self._gave_a_download_up() else 0
+                self.workers.look_ahead(None if self._short_of_room else self.worker, self.zygote)
             for failure in self.notifier.tend(self.known):
                 self.ledger.event("warning", failure)
             self._beat()
@@ -249,6 +250,7 @@ class Daemon:
             self.ledger.event("info", f"there is room again on the disk of {self.state}")
             self.notifier.waits_no_more("room")
         if short:
+            self.workers.forget()
             self.notifier.waits("room", "disk", short)
         self._short_of_room = short
 
@@ -267,6 +269,7 @@ class Daemon:
 
     def _stopped(self) -> bool:
         """Stop what runs; True once nothing does. A second signal does not wait."""
+        self.workers.forget()
         children = self._children()
         for child in children:
             if not child.ending.stopped:

@@ -45,6 +45,17 @@ class Channel:
         self.phase = phase
         self.send("phase", phase=phase, at_s=time.monotonic())
 
+    def told_to_begin(self) -> Job:
+        """Wait for the job as it is to be run, in a process that was started ahead and has made itself ready.
+
+        Where nobody wants it any more, the process ends here.
+        """
+        decoder = messages.Decoder()
+        while data := os.read(self.fd, 1 << 16):
+            if told := decoder.feed(data):
+                return told[0]
+        raise SystemExit(0)
+
 
 RunJob = Callable[[Job, Channel], None]
 
