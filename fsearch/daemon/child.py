@@ -22,7 +22,7 @@ from fsearch.daemon.programs import command
 from fsearch.daemon.training import Training
 from fsearch.search.rows import Attempt
 from fsearch.system import faults
-from fsearch.system.messages import Reader
+from fsearch.system.messages import Reader, send
 from fsearch.system.plain import plain
 from fsearch.system.process import kill_group, start_time
 
@@ -61,6 +61,8 @@ class Child:
         self.training = Training()
         self.attempt: Attempt | None = None
         self.energy_mj: float | None = None  # what the GPU took meanwhile
+        self.began: dict[str, float] = {}  # when each phase did for the first time, by the monotonic clock
+        self.idle_s: float | None = None  # how long the device had no work before its first step
         self._process = process
         self._status: int | None = None
         self._oom_kills_before = oom_kills()
@@ -80,6 +82,7 @@ class Child:
             kind = message.get("type")
             if kind == "phase":
                 self.ending.phase = str(message["phase"])
+                self.began.setdefault(self.ending.phase, float(message["at_s"]))
             elif kind == "progress":
                 if "doing" in message:
                     message["doing"] = plain(str(message["doing"]))
@@ -122,6 +125,18 @@ class Child:
     def kill(self) -> None:
         if start_time(self.pid) == self.pid_started:
             kill_group(self.pid)
+
+    def begin(self, job: dict[str, Any]) -> None:
+        """Have a worker that was forked ahead run its job now. Raises BrokenPipeError where it has ended."""
+        send(self.reader.fd, job)
+        self._oom_kills_before = oom_kills()
+        self._heard_s = time.monotonic()
+
+    def discard(self) -> None:
+        """End a worker that was forked ahead and never began."""
+        self.kill()
+        os.close(self.reader.fd)
+        self.log.close()
 
     def zygote_reported(self, status: int) -> None:
         self._status = status

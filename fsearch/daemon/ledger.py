@@ -92,6 +92,7 @@ class Ledger:
             ended_monotonic_s=time.monotonic(),
             retry_after_s=outcome.retry_after_s,
             energy_mj=child.energy_mj,
+            idle_s=child.idle_s,
             **figures(result),
         )
         news = network_news(self._known.record.tries(spec.id, row.fingerprint), row)

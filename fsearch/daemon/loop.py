@@ -26,13 +26,14 @@ from fsearch.daemon.devices import Device
 from fsearch.daemon.fingerprint import environment
 from fsearch.daemon.hindrance import Hindrance
 from fsearch.daemon.host_memory import attempt_memory_mib
-from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job, remove_stale_checkpoints
+from fsearch.daemon.jobs import build_job, inspect_job, prepare_job, remove_stale_checkpoints
 from fsearch.daemon.known import Known
 from fsearch.daemon.ledger import Ledger, name_of
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.notify import Notifier
 from fsearch.daemon.stop import StopSignals
 from fsearch.daemon.telemetry import Telemetry
+from fsearch.daemon.workers import Workers
 from fsearch.daemon.zygote import Zygote, ZygoteDied
 from fsearch.plan import Plan
 from fsearch.search.ahead import build_standing, next_preparation
@@ -72,7 +73,6 @@ class Daemon:
         self.state = state
         self.zygote = zygote
         self.device = device
-        self.threads = threads
         self.id = daemon_id
         self.listener = listener
         self.stop = stop
@@ -84,6 +84,7 @@ class Daemon:
         self.ledger = Ledger(store, self.known, plans, state, listener, daemon_id)
         self.card = Card(device.uuid, self.ledger.event) if device.uuid else None
         self.known.memory_mib = self.card.attempt_memory_mib if self.card else attempt_memory_mib()
+        self.workers = Workers(plans, self.known, self.ledger, device, threads, state)
         self.telemetry = Telemetry(store, self.card) if self.card else None
         self.worker: Child | None = None  # the one process that uses the device
         self.preparations: dict[bool, Child] = {}  # at most one that downloads, and one that does not
@@ -129,6 +130,7 @@ class Daemon:
                 self._start_preparations()
                 if self._start_the_next_attempt() == "finished":
                     return 75 if self._gave_a_download_up() else 0
+                self.workers.look_ahead(None if self._short_of_room else self.worker, self.zygote)
             for failure in self.notifier.tend(self.known):
                 self.ledger.event("warning", failure)
             self._beat()
@@ -167,6 +169,7 @@ class Daemon:
             child, self.worker = self.worker, None
             if self.telemetry:
                 self.telemetry.end()
+            self.workers.ended(child)
             row = self.ledger.finish(child)
             self.notifier.row_ended(row, self.known)
             if row.spec.role == "build":
@@ -247,6 +250,7 @@ class Daemon:
             self.ledger.event("info", f"there is room again on the disk of {self.state}")
             self.notifier.waits_no_more("room")
         if short:
+            self.workers.forget()
             self.notifier.waits("room", "disk", short)
         self._short_of_room = short
 
@@ -265,6 +269,7 @@ class Daemon:
 
     def _stopped(self) -> bool:
         """Stop what runs; True once nothing does. A second signal does not wait."""
+        self.workers.forget()
         children = self._children()
         for child in children:
             if not child.ending.stopped:
@@ -316,22 +321,11 @@ class Daemon:
             )
             fingerprint = self.known.facts.environment
         else:
-            data = self.known.data_of(run.spec)
-            fingerprint = self.known.facts.fingerprint(data)
-            job = attempt_job(
-                run,
-                data,
-                self.known.model_of(run.spec),
-                fingerprint=fingerprint,
-                device=self.device.torch,
-                threads=self.threads,
-                backend=self.known.backend,
-                state=self.state,
-            )
+            fingerprint = self.known.facts.fingerprint(self.known.data_of(run.spec))
             if self.telemetry:
                 self.telemetry.before()
             try:
-                child = self.zygote.fork(job, self.ledger.log_of(run.spec, run.try_number))
+                child = self.workers.start(run, self.zygote)
             except ZygoteDied:
                 self.zygote.end()  # replaced in the next round, and the attempt asked for again
                 return

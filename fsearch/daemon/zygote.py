@@ -74,10 +74,13 @@ class Zygote:
     def fork(self, job: dict[str, Any], log_path: Path) -> Child:
         """Have a worker forked for a job; what it prints is logged.
 
+        With "ahead" in its job it makes itself ready and waits for `Child.begin`.
+
         Raises:
             ZygoteDied: it ended or hung instead of answering.
         """
-        read_end, write_end = os.pipe()
+        ours, theirs = socket.socketpair()
+        read_end, write_end = ours.detach(), theirs.detach()
         log = Log(log_path)
         try:
             try:

@@ -198,6 +198,13 @@ class Record:
         others = [row for row in tries if row.try_number != attempt.try_number]
         self._tries[attempt.spec.id] = sorted([*others, attempt], key=lambda row: row.sequence)
 
+    def supposing(self, attempt: Attempt) -> Record:
+        """What the record would be with another row; it itself stays as it is."""
+        other = Record(find=self.all_tries)
+        other._ended = dict(self._ended)
+        other.add(attempt)
+        return other
+
     def keep_ended(self, key: Hashable, board: Board) -> None:
         """Keep the board of a walk that has ended; `key` is all that it is a function of but the rows."""
         self._ended[key] = frozenset(board.asked), board.outline() if self._outlines else board

@@ -97,6 +97,7 @@ class Attempt:
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
     peak_memory_mib: float | None = None  # private to the process, beyond what it began with
     energy_mj: float | None = None
+    idle_s: float | None = None  # how long the device had no work before its first step; None: not known
     retry_after_s: float | None = None  # how long a server asked to be left alone
     fingerprints: dict[str, Any] = field(default_factory=dict)
     pid: int | None = None

@@ -41,6 +41,7 @@ class Result(TypedDict, total=False):
     seconds: dict[str, float]
     peak_memory_mib: float | None
     energy_mj: float | None
+    idle_s: float | None
     retry_after_s: float | None
 
 

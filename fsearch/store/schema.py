@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from fsearch.store.errors import StoreCorrupt, StoreNewer
 
-HEAD = "0006"
+HEAD = "0007"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

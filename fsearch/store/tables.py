@@ -171,6 +171,7 @@ attempt = Table(
     _real("look_score"),
     Column("screen_metrics", Json(shared=False), nullable=False, server_default="{}"),
     Column("unavailable", Json(shared=True), nullable=False, server_default="{}"),
+    _real("idle_s"),
     CheckConstraint(
         "(outcome IS NULL) = (outcome_class IS NULL) AND (outcome IS NULL) = (ended_sequence IS NULL)",
         name="ended_wholly",

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -40,9 +41,20 @@ class Channel:
         messages.send(self.fd, {"type": kind, **fields})
 
     def enter(self, phase: str) -> None:
-        """Announce that a phase begins."""
+        """Announce that a phase begins, and when, by the monotonic clock."""
         self.phase = phase
-        self.send("phase", phase=phase)
+        self.send("phase", phase=phase, at_s=time.monotonic())
+
+    def told_to_begin(self) -> Job:
+        """Wait for the job as it is to be run, in a process that was started ahead and has made itself ready.
+
+        Where nobody wants it any more, the process ends here.
+        """
+        decoder = messages.Decoder()
+        while data := os.read(self.fd, 1 << 16):
+            if told := decoder.feed(data):
+                return told[0]
+        raise SystemExit(0)
 
 
 RunJob = Callable[[Job, Channel], None]

@@ -23,6 +23,7 @@ from fsearch.system.memory import kib_in
 _STATUS = Path("/proc/self/status")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _MAPPED_FROM = 128 << 10, 32 << 20
+_STARTS_THREADS = 1 << 17  # numbers enough that an operation on them is shared between threads
 _REFUSED = re.compile(
     r"DefaultCPUAllocator: (can't|not enough)|bad_alloc|CUDA out of memory|CUDA error: out of memory"
     r"|CUBLAS_STATUS_ALLOC_FAILED"
@@ -48,7 +49,7 @@ class Memory:
         self._limit_mib: int | None = None
 
     def limit(self, mib: int) -> None:
-        """Let no more than that be taken, in MiB, by this process and its threads as they are now.
+        """Let no more than that be taken, in MiB, by this process and its threads, which are started here.
 
         The stacks of threads that run already are reserved, not used, and do not count. An allocation of more
         than about a thousandth of the limit is mapped on its own, so that it is given back when it is freed:
@@ -60,6 +61,7 @@ class Memory:
             mapped = max(least, min(most, mib << 10))
             mallopt(_M_MMAP_THRESHOLD, mapped)
             mallopt(_M_TRIM_THRESHOLD, 2 * mapped)
+        torch.zeros(_STARTS_THREADS).add_(1)
         self._limit_mib = mib
         taken_kib = kib_in(_STATUS, "RssAnon") - self._before_kib
         self._set((kib_in(_STATUS, "VmData") - taken_kib + (mib << 10)) << 10)

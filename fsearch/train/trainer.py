@@ -48,9 +48,6 @@ EARLY_STEPS = 20
 
 _PROGRESS_EVERY_S = 0.2
 
-_STARTS_THREADS = 1 << 17
-"""Numbers enough that an operation on them is shared between threads."""
-
 _SPLITS: dict[str, tuple[prepared.SplitName, ...]] = {
     "screen": ("screen",),
     "confirm": ("confirm",),
@@ -108,11 +105,16 @@ class Trainer:
 
     def _run(self) -> None:
         imported = set(sys.modules)
+        if ahead := "ahead" in self._job:
+            self._load_on_the_cpu()
+            self._job = self._channel.told_to_begin()  # which knows the rows that were still to come
         signal.signal(signal.SIGTERM, self._ask_to_stop)
         scores: dict[str, Scores] = {}
         outcome, reason = "completed", f"{self._steps} steps"
         self._enter("load")
-        self._load()
+        if not ahead:
+            self._load_on_the_cpu()
+        self._load_on_the_device()
         try:
             self._train()
             scores = self._evaluate_at_the_end()
@@ -124,13 +126,12 @@ class Trainer:
             "result", outcome=outcome, reason=reason, late_torch_imports=late, **self._figures(scores)
         )
 
-    def _load(self) -> None:
+    def _load_on_the_cpu(self) -> None:
+        """Data and weights. Nothing here touches an accelerator: the attempt before may still be on it."""
         job = self._job
         set_up_torch(job["threads"])
-        if job["memory_mib"] is not None:
-            torch.zeros(_STARTS_THREADS).add_(1)
+        if job["device"] == "cpu" and job["memory_mib"] is not None:
             self._memory.limit(job["memory_mib"])
-        use_backend(job["backend"], job["device"])
         data = prepared.load(Path(job["data"]["path"]))
         if data.meta.sha256 != job["data"]["sha256"]:
             raise ValueError(
@@ -146,7 +147,15 @@ class Trainer:
             job, self._task, self._channel, self._memory, self._stop_if_asked
         )
         self._order = DataOrder(job["streams"]["order"], len(self._examples))
-        self._network = Network.from_job(job, data.meta.vocab_size).to(job["device"])
+        self._network = Network.from_job(job, data.meta.vocab_size)
+
+    def _load_on_the_device(self) -> None:
+        """The rest: what computes, the optimizer, and the state of an earlier process."""
+        job = self._job
+        if job["device"] != "cpu" and job["memory_mib"] is not None:
+            self._memory.limit(job["memory_mib"])
+        use_backend(job["backend"], job["device"])
+        self._network.to(job["device"])
         self._optimization = Optimization(self._network, self._recipe, self._steps)
         self._resume()
 

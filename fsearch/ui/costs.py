@@ -42,6 +42,7 @@ class Cost:
     tries: int
     seconds: float
     untimed: int  # tries of these whose time nobody knows: their daemon died with them
+    idle_s: float  # in which the device had no work before their first steps
     energy_mj: float | None  # millijoules; None where the device does not say
 
 
@@ -70,6 +71,7 @@ def _cost(outcome: str, purpose: Purpose, attempts: list[Attempt]) -> Cost:
         tries=len(attempts),
         seconds=sum(one for one in seconds if one is not None),
         untimed=sum(one is None for one in seconds),
+        idle_s=sum(attempt.idle_s or 0.0 for attempt in attempts),
         energy_mj=sum(energy) if energy else None,
     )
 

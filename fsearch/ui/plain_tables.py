@@ -159,8 +159,9 @@ def costs(found: Sequence[Cost]) -> Table:
     for cost in found:
         untimed = f", and {cost.untimed} of unknown time" if cost.untimed else ""
         row = [cost.outcome, cost.purpose, str(cost.tries), duration(cost.seconds) + untimed]
+        row.append(duration(cost.idle_s) if cost.idle_s else "")
         rows.append([*row, *(["" if cost.energy_mj is None else energy(cost.energy_mj)] * has_energy)])
-    head = ["outcome", "what for", "tries", "device time"] + ["energy"] * has_energy
+    head = ["outcome", "what for", "tries", "device time", "idle before"] + ["energy"] * has_energy
     return _table("Where time and energy went", head, rows, left={"what for"})
 
 

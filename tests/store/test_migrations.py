@@ -168,8 +168,8 @@ def write_and_die(path: Path) -> None:
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_run_of_the_first_schema_keeps_every_row(released_run: Path, killed: bool) -> None:
     """Every value of every table that a release wrote is there after the migration, those in the log of a
-    killed daemon too; its attempts have no metrics, nobody's wish to wait, no known limit, no look and no
-    completions."""
+    killed daemon too; its attempts have no metrics, nobody's wish to wait, no known limit, no look, no
+    completions and no known gap before them."""
     if killed:
         write_and_die(released_run)
     before = rows_of(released_run)
@@ -178,7 +178,7 @@ def test_a_run_of_the_first_schema_keeps_every_row(released_run: Path, killed: b
         pass
     after = rows_of(released_run)
     new = {"metrics": "{}", "retry_after_s": None, "memory_mib": None, "look_score": None}
-    new |= {"screen_metrics": "{}", "unavailable": "{}"}
+    new |= {"screen_metrics": "{}", "unavailable": "{}", "idle_s": None}
     assert len(before["attempt"]) == 14 and len(before["example_score"]) == 16 and before["evaluation"]
     assert [event["text"] for event in before["event"]] == ["the last words"] * killed
     assert after == before | {

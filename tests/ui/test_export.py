@@ -31,6 +31,7 @@ KEYS = [
         "superseded",
         "seconds",
         "energy_mj",
+        "idle_s",
         "peak_memory_mib",
         "memory_mib",
     ),
