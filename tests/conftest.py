@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Several processes share the cores: a thread that spins while it waits for another keeps that one waiting.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 @pytest.fixture(scope="session")
 def kernel_library(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -22,7 +22,7 @@ from fsearch.system.memory import kib_in
 
 _STATUS = Path("/proc/self/status")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-_MAPPED_FROM = 128 << 10, 32 << 20
+_MAPPED_FROM = 16 << 10, 32 << 20
 _STARTS_THREADS = 1 << 17  # numbers enough that an operation on them is shared between threads
 _REFUSED = re.compile(
     r"DefaultCPUAllocator: (can't|not enough)|bad_alloc|CUDA out of memory|CUDA error: out of memory"
@@ -53,7 +53,8 @@ class Memory:
 
         The stacks of threads that run already are reserved, not used, and do not count. An allocation of more
         than about a thousandth of the limit is mapped on its own, so that it is given back when it is freed:
-        what lies in pieces between others would else take as much again, and another amount in every step.
+        what lies in pieces between others would else take as much again, and another amount in every step and
+        in every run, because what is allocated between them (a message after so much time) is never the same.
         """
         with contextlib.suppress(AttributeError):  # another C library than glibc
             mallopt = ctypes.CDLL(None).mallopt
