@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,10 @@ ASKING_NVCC = """#!/bin/sh
 for word; do case $word in *.cu) source=${{word##*/}};; esac; done
 [ "$source" ] || exec {nvcc} "$@"
 exec {nvcc} -Xptxas -v -Werror all-warnings "$@" 2>"{folder}/$source.ptxas"
+"""
+# The C++ compiler, in less time: other tests run what it makes of the same sources with optimisation.
+QUICK_CXX = """#!/bin/bash
+exec {cxx} "${{@/#-O3/-O0}}"
 """
 # What a launcher says where no GPU can be seen.
 PROBE = """
@@ -135,12 +140,17 @@ def build_asking(
     shutil.copytree(build.csrc_dir(), sources)
     (sources / "binding_probe.cpp").write_text(PROBE)
     folder.mkdir(parents=True, exist_ok=True)
-    asking = folder / "nvcc"
-    asking.write_text(ASKING_NVCC.format(nvcc=nvcc, folder=folder))
-    asking.chmod(0o755)
+    cxx = shlex.join(find_toolchain(()).cxx)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "csrc_dir", lambda: sources)
-        patch.setenv("CUDACXX", str(asking))
+        for variable, script in (
+            ("CUDACXX", ASKING_NVCC.format(nvcc=nvcc, folder=folder)),
+            ("CXX", QUICK_CXX.format(cxx=cxx)),
+        ):
+            path = folder / variable
+            path.write_text(script)
+            path.chmod(0o755)
+            patch.setenv(variable, str(path))
         try:
             library = build.build(folder, cuda=targets).library
         except build.KernelBuildError as error:
