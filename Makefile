@@ -11,7 +11,7 @@ demo: venv
 	$(BIN)/fsearch run plans/demo.yaml --state state/demo
 
 test: venv
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 long: venv
 	$(BIN)/python -m pytest -m long

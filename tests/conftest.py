@@ -10,6 +10,19 @@ import pytest
 # Several processes share the cores: a thread that spins while it waits for another keeps that one waiting.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+COSTLY = ("kernels/test_cuda_build.py", "end_to_end/", "docs/", "train/", "ui/")
+"""Where the files that take longest are: first, so that no core is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        name = item.path.relative_to(here).as_posix()
+        return next((place for place, start in enumerate(COSTLY) if name.startswith(start)), len(COSTLY))
+
+    items.sort(key=rank)  # files stay together, and tests in their order
+
 
 @pytest.fixture(scope="session")
 def kernel_library(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -5,6 +5,7 @@ It speaks the protocol of the Hugging Face Hub as far as its own client and `dat
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -12,7 +13,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import ModuleType
@@ -110,6 +111,16 @@ def model(content: bytes) -> dict[str, Repository]:
         "owner/repo": repository({"models/small.pth": content}),
         "owner/gated": repository({"small.pth": content}, gated=True),
     }
+
+
+@contextlib.contextmanager
+def silent_port() -> Iterator[int]:
+    """A port of this machine at which connections are refused, and that nobody gets by chance; a `Hub` may
+    take it over."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server that may come has it
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 class Hub(ThreadingHTTPServer):

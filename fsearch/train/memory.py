@@ -21,12 +21,14 @@ import torch
 from fsearch.system.memory import kib_in
 
 _STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs"), b"5"  # VmHWM begins anew; see proc(5)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _MAPPED_FROM = 16 << 10, 32 << 20
 _STARTS_THREADS = 1 << 17  # numbers enough that an operation on them is shared between threads
 _REFUSED = re.compile(
     r"DefaultCPUAllocator: (can't|not enough)|bad_alloc|CUDA out of memory|CUDA error: out of memory"
     r"|CUBLAS_STATUS_ALLOC_FAILED"
+    r"|^\[enforce fail a$"  # torch had no memory for the rest of its message: 15 characters take none
 )
 _ASKED = re.compile(r"tried to allocate (\d+) bytes")
 _ASKED_OF_GPU = re.compile(r"Tried to allocate ([\d.]+ [KMG]iB)")
@@ -45,7 +47,8 @@ class Memory:
     """The memory of this process since the object was made."""
 
     def __init__(self) -> None:
-        self._before_kib = kib_in(_STATUS, "RssAnon")
+        self._before_kib = self._peak_kib = kib_in(_STATUS, "RssAnon")
+        self._files_kib = kib_in(_STATUS, "RssFile")  # at the last mark
         self._limit_mib: int | None = None
 
     def limit(self, mib: int) -> None:
@@ -81,12 +84,24 @@ class Memory:
         finally:
             resource.setrlimit(resource.RLIMIT_DATA, limit)
 
-    def peak_mib(self) -> float:
-        """The most private memory that was in use at one moment, beyond what was at the start.
+    def mark(self) -> None:
+        """A piece of work ends here and another begins.
 
-        Pages of files, such as libraries, are not private and do not count.
+        The kernel keeps the peak of all pages together. Those of files, such as libraries, are not private;
+        they come when they are first used, and go when the machine wants them for something else. Taken
+        off is therefore what there was of them in the same piece of work, at its beginning or its end.
         """
-        return (kib_in(_STATUS, "VmHWM") - kib_in(_STATUS, "RssFile") - self._before_kib) / 1024
+        files_kib = kib_in(_STATUS, "RssFile")
+        peak_kib = kib_in(_STATUS, "VmHWM") - max(files_kib, self._files_kib)
+        self._peak_kib, self._files_kib = max(self._peak_kib, peak_kib), files_kib
+        with contextlib.suppress(OSError):  # a system that does not let us: one peak for all pieces
+            path, word = _RESET
+            path.write_bytes(word)
+
+    def peak_mib(self) -> float:
+        """The most private memory that was in use at one moment, beyond what was at the start."""
+        self.mark()
+        return (self._peak_kib - self._before_kib) / 1024
 
     def told(self, error: BaseException) -> str:
         """The sizes behind an allocation that failed, as words."""
@@ -123,6 +138,9 @@ class GpuMemory(Memory):
 
     def unlimited(self) -> None:
         """Nothing to do: saying what happened takes none of a GPU's memory."""
+
+    def mark(self) -> None:
+        """Nothing to do: torch's allocator counts what is its own."""
 
     def peak_mib(self) -> float:
         """The most memory that was reserved at one moment."""

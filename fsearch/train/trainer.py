@@ -222,6 +222,7 @@ class Trainer:
         if now - then < _PROGRESS_EVERY_S and self._step < self._steps:
             return
         self._reported = (now, self._tokens)
+        self._memory.mark()
         self._channel.send(
             "progress",
             step=self._step,
@@ -362,6 +363,7 @@ class Trainer:
         if self._phase:
             self._seconds[self._phase] += now - self._phase_began
         self._phase, self._phase_began = phase, now
+        self._memory.mark()
         self._channel.enter(phase)
         self._faults.strike(phase, self._step)
 

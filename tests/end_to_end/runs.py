@@ -30,7 +30,7 @@ from tests.alive import runs
 
 T = TypeVar("T")
 
-LIMIT_S = 120.0
+LIMIT_S = 240.0
 """Only a guard against hanging for ever."""
 
 POLL_S = 0.004

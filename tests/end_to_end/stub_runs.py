@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class Table:
     verdicts: dict[str, Any]
     export: list[dict[str, Any]]
     files: set[str]
+    seconds: float = field(default=0.0, compare=False)  # that the run took, where it was measured
 
 
 def table_of(run: Run) -> Table:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from tests.end_to_end.runs import (
     standing,
     verdicts,
 )
-from tests.hub import ADDRESS, Hub, model
+from tests.hub import ADDRESS, Hub, model, silent_port
 from tests.ui.commands import fsearch
 
 PLAN = """
@@ -35,7 +34,7 @@ seed: 0
 model: {checkpoint: ../models/tiny.pth}
 train: {lr: 5.0e-3}
 stages:
-  - {name: quick, steps: 800}
+  - {name: quick, steps: 240}
   - {name: medium, steps: 2, seeds: 3}
 screen: {prune_below: 0.4}
 variants: [{name: weak, gate: scalar, alpha: -8}, scalar_l3]
@@ -195,17 +194,14 @@ def test_a_stopped_run_goes_on_and_another_file_begins_anew(run: Run, in_peace: 
 
 def test_a_hub_that_comes_back(tmp_path: Path, kernel_library: Path, in_peace: Run) -> None:
     """A run that finds no hub waits and says so, goes on when there is one, and needs none the next time."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     plan = write_plan(tmp_path)
     plan.write_text(PLAN.replace("../models/tiny.pth", ADDRESS))
-    environment = {
-        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "0",
-    }
-    with run_of(new_state(tmp_path, kernel_library), plan, environment=environment) as run:
+    environment = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+    with (
+        silent_port() as port,
+        run_of(new_state(tmp_path, kernel_library), plan, environment=environment) as run,
+    ):
+        run.environment["HF_ENDPOINT"] = f"http://127.0.0.1:{port}"
         run.start()
         run.until(
             lambda reader: next((row for row in reader.attempts() if row.outcome == "network_wait"), None)

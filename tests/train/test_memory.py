@@ -136,6 +136,12 @@ def test_a_gpu_that_refuses_is_out_of_memory(message: str, asked: str) -> None:
     assert not is_refused_allocation(RuntimeError("CUDA error: device-side assert triggered"))
 
 
+def test_a_message_without_memory_for_it_is_out_of_memory() -> None:
+    """What is left of torch's "[enforce fail at alloc_cpu.cpp..." where nothing at all is to be had."""
+    assert is_refused_allocation(RuntimeError("[enforce fail a"))
+    assert not is_refused_allocation(RuntimeError("[enforce fail at other.cpp:1] x > 0."))
+
+
 def test_what_is_started_meanwhile_does_not_inherit_the_limit() -> None:
     """As programs that are run; afterwards the limit is what it was, also after an error."""
     read = "import resource; print(resource.getrlimit(resource.RLIMIT_DATA)[0])"
