@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,13 +10,17 @@ from typing import Any
 
 from rich.text import Text
 
-from fsearch.daemon import record_path
-from fsearch.search.next_step import facts_as_recorded
-from fsearch.search.rows import Facts
-from fsearch.store import open_reader
 from fsearch.ui.bench_child import finish, put_now, report_file, report_of
 from fsearch.ui.bench_kernel_cache import built
-from fsearch.ui.bench_sides import PARTS, Side, differences, through_processes, through_the_daemon
+from fsearch.ui.bench_sides import (
+    PARTS,
+    Side,
+    differences,
+    facts_of,
+    new_state,
+    through_processes,
+    through_the_daemon,
+)
 from fsearch.ui.bench_table import percent
 from fsearch.ui.errors import FAILED, OK, USAGE, UserError
 from fsearch.ui.layout import console, put
@@ -65,7 +68,7 @@ _TITLES = {
     "probe": "probing the batch",
     "load": "loading data and weights",
     "work": "training and evaluating",
-    "rest": "between attempts, and at the end",
+    "rest": "ends of processes, between them",
 }
 
 
@@ -109,10 +112,7 @@ def plan_files(options: argparse.Namespace, place: Path) -> dict[str, Path]:
 
 def measured(name: str, plan_file: Path, state: Path, place: Path, options: argparse.Namespace) -> Row:
     """A plan through the daemon, then, if that is asked for, through processes."""
-    own = place / name.replace("/", "-")
-    shutil.copytree(state / "cache" / "kernel", own / "cache" / "kernel")
-    for folder_name in ("logs", "checkpoints"):
-        (own / folder_name).mkdir()
+    own = new_state(state, place / name.replace("/", "-"))
     daemon = through_the_daemon(plan_file, own, options.threads)
     row: Row = {"plan": name, "trainings": len(daemon.trained), "daemon": figures_of(daemon)}
     idle = [one.idle_s for one in daemon.trained.values() if one.idle_s is not None]
@@ -127,12 +127,6 @@ def measured(name: str, plan_file: Path, state: Path, place: Path, options: argp
         row["wall_ratio"] = daemon.wall_s / processes.wall_s
         row["cpu_ratio"] = daemon.cpu_s / processes.cpu_s
     return row
-
-
-def facts_of(state: Path) -> Facts:
-    """The data that a run has made, and what it trained under."""
-    with open_reader(record_path(state)) as reader:
-        return facts_as_recorded(reader.facts(), reader.models(), reader.last_fingerprints())
 
 
 def figures_of(side: Side) -> Row:
