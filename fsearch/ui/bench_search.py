@@ -52,15 +52,19 @@ tasks:
 """A baseline and nine variants on six seeds."""
 
 QUICK = """\
-name: six attempts that are at once over
+name: two attempts that are at once over
 seed: 0
 model: {init: {n_layer: 2, n_embd: 16, head_size: 8}}
 train: {lr: 5.0e-3}
-stages: [{name: only, steps: 4, seeds: 3}]
+stages:
+  - {name: quick, steps: 4}
+  - {name: medium, steps: 4, seeds: 3}
+screen: {prune_below: 0.49}
 variants: [{name: open, gate: scalar, alpha: 2}]
 tasks:
   - {task: infill, n_symbols: 4, n_masks: 4, n_left: 2, n_train: 64, n_val: 64, batch: 16}
 """
+"""A baseline, and a variant that four steps keep from being confirmed."""
 
 _TITLES = {
     "start": "starting: interpreters, torch, first data",
@@ -82,6 +86,8 @@ def answer(options: argparse.Namespace) -> int:
     file = report_file(options.json, state, report)
     screen = console()
     put(screen, [Text(f"state {shown(state)}", "dim")])
+    if options.plan is not None:
+        read_runnable(options.plan)  # a mistake is told before anything is built
     report |= {"quick": options.quick, "against": options.against, "threads": options.threads, "rows": []}
     built(state, screen)
     with TemporaryDirectory(prefix="bench-", dir=state, ignore_cleanup_errors=True) as place:
@@ -143,14 +149,14 @@ def lines(row: Row) -> list[Text]:
     """A plan: where each side's time went, and the ratio."""
     sides = [name for name in ("daemon", "processes") if name in row]
     head = f"{row['plan']}: {row['trainings']} trainings"
-    found = [Text(f"{head:<44}" + "".join(f"{name:>14}" for name in sides) + "      saved", "bold")]
+    found = [Text(f"{head:<42}" + "".join(f"{name:>12}" for name in sides) + "     saved", "bold")]
     for part in PARTS:
         took = [row[name]["parts_s"][part] for name in sides]
         found.append(_line(f"  {_TITLES[part]}", took, row))
     found.append(_line("  wall time", [row[name]["wall_s"] for name in sides], row))
     found.append(_line("  CPU time", [row[name]["cpu_s"] for name in sides], row))
-    counts = "".join(f"{row[name]['interpreters']:>14}" for name in sides)
-    found.append(Text(f"{'  interpreters started':<44}{counts}"))
+    counts = "".join(f"{row[name]['interpreters']:>12}" for name in sides)
+    found.append(Text(f"{'  interpreters started':<42}{counts}"))
     if "wall_ratio" in row:
         same = "and results equal to the digit" if not row["differ"] else "and results that DIFFER"
         found.append(
@@ -162,10 +168,10 @@ def lines(row: Row) -> list[Text]:
 
 
 def _line(title: str, took_s: Sequence[float], row: Row) -> Text:
-    cells = "".join(f"{duration(one):>14}" for one in took_s)
+    cells = "".join(f"{duration(one):>12}" for one in took_s)
     if len(took_s) == 2:
-        cells += f"{percent((took_s[1] - took_s[0]) / row['processes']['wall_s']):>11}"
-    return Text(f"{title:<44}{cells}")
+        cells += f"{percent((took_s[1] - took_s[0]) / row['processes']['wall_s']):>10}"
+    return Text(f"{title:<42}{cells}")
 
 
 def footnotes(report: Row) -> list[str]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import resource
 import select
-import shutil
 import subprocess
 import sys
 import time
@@ -77,9 +76,9 @@ def differences(one: Side, other: Side) -> list[str]:
 
 def new_state(state: Path, folder: Path) -> Path:
     """A state in which nothing has run, with the kernel of another."""
-    shutil.copytree(state / "cache" / "kernel", folder / "cache" / "kernel")
-    for name in ("logs", "checkpoints"):
-        (folder / name).mkdir()
+    for name in ("logs", "checkpoints", "cache"):
+        (folder / name).mkdir(parents=True)
+    (folder / "cache" / "kernel").symlink_to((state / "cache" / "kernel").resolve())
     return folder
 
 

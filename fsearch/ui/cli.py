@@ -155,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--threads", type=_threads, default=1, metavar="N", help="CPU threads of a training (1)"
     )
-    search.add_argument("--quick", action="store_true", help="six attempts that are at once over")
+    search.add_argument("--quick", action="store_true", help="two attempts that are at once over")
     search.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
     _state_option(search)
     daemon = subjects.add_parser("daemon", help="a record of 100,000 attempts: deciding, looking, copying")
