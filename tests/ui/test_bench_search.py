@@ -41,6 +41,8 @@ def test_a_plan_through_both_sides(state: Path, tmp_path: Path) -> None:
         assert parts["work"] > 0 and parts["start"] > 0 and found[side]["cpu_s"] > 0
     assert (found["daemon"]["interpreters"], found["processes"]["interpreters"]) == (3, 3)
     assert found["wall_ratio"] == pytest.approx(found["daemon"]["wall_s"] / found["processes"]["wall_s"])
+    work = {side: found[side]["parts_s"]["work"] for side in ("daemon", "processes")}
+    assert found["one_speed_ratio"] == pytest.approx(found["wall_ratio"] * work["processes"] / work["daemon"])
     assert found["idle_s"]["sum"] > 0
     assert not list(state.glob("bench-*"))
 
