@@ -171,7 +171,7 @@ def _several(values: Sequence[float]) -> dict[str, float]:
 
 def table(report: Row) -> list[Text]:
     """A line for each way, its parts with their shares; below them the gaps."""
-    heads = ("start", "load", "first step", "whole", "best", "share")
+    heads = ("start", "load", "a step", "whole", "best", "share")
     lines = [Text(f"{'to the first step':<20}" + "".join(f"{head:>10}" for head in heads), "dim")]
     cold_s = report["ways"]["cold"]["whole_s"]["median"]
     for way, title in (("cold", "a cold process"), ("forked", "forked"), ("warmed", "forked ahead")):
