@@ -2,7 +2,7 @@
 
     read what the processes say -> write down what ended -> end what hangs -> replace a dead zygote
     -> look for room on the disk -> start preparations -> start the next attempt
-    -> sleep until something happens
+    -> have the one after it made ready -> sleep until something happens
 
 It decides nothing: what comes next is `fsearch.search.next_step`, what an ending means is
 `fsearch.daemon.outcomes`. It keeps no state that the record does not have, apart from the processes

@@ -48,7 +48,8 @@ class _Ready:
     @property
     def lives(self) -> bool:
         self.child.read()
-        return self.zygote.alive and not self.child.reader.closed
+        failed = self.child.reader.closed or self.child.ending.error is not None
+        return self.zygote.alive and not failed
 
 
 class Workers:

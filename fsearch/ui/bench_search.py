@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,13 +10,17 @@ from typing import Any
 
 from rich.text import Text
 
-from fsearch.daemon import record_path
-from fsearch.search.next_step import facts_as_recorded
-from fsearch.search.rows import Facts
-from fsearch.store import open_reader
 from fsearch.ui.bench_child import finish, put_now, report_file, report_of
 from fsearch.ui.bench_kernel_cache import built
-from fsearch.ui.bench_sides import PARTS, Side, differences, through_processes, through_the_daemon
+from fsearch.ui.bench_sides import (
+    PARTS,
+    Side,
+    differences,
+    facts_of,
+    new_state,
+    through_processes,
+    through_the_daemon,
+)
 from fsearch.ui.bench_table import percent
 from fsearch.ui.errors import FAILED, OK, USAGE, UserError
 from fsearch.ui.layout import console, put
@@ -49,15 +52,19 @@ tasks:
 """A baseline and nine variants on six seeds."""
 
 QUICK = """\
-name: six attempts that are at once over
+name: two attempts that are at once over
 seed: 0
 model: {init: {n_layer: 2, n_embd: 16, head_size: 8}}
 train: {lr: 5.0e-3}
-stages: [{name: only, steps: 4, seeds: 3}]
+stages:
+  - {name: quick, steps: 4}
+  - {name: medium, steps: 4, seeds: 3}
+screen: {prune_below: 0.49}
 variants: [{name: open, gate: scalar, alpha: 2}]
 tasks:
   - {task: infill, n_symbols: 4, n_masks: 4, n_left: 2, n_train: 64, n_val: 64, batch: 16}
 """
+"""A baseline, and a variant that four steps keep from being confirmed."""
 
 _TITLES = {
     "start": "starting: interpreters, torch, first data",
@@ -65,7 +72,7 @@ _TITLES = {
     "probe": "probing the batch",
     "load": "loading data and weights",
     "work": "training and evaluating",
-    "rest": "between attempts, and at the end",
+    "rest": "ends of processes, between them",
 }
 
 
@@ -79,6 +86,8 @@ def answer(options: argparse.Namespace) -> int:
     file = report_file(options.json, state, report)
     screen = console()
     put(screen, [Text(f"state {shown(state)}", "dim")])
+    if options.plan is not None:
+        read_runnable(options.plan)  # a mistake is told before anything is built
     report |= {"quick": options.quick, "against": options.against, "threads": options.threads, "rows": []}
     built(state, screen)
     with TemporaryDirectory(prefix="bench-", dir=state, ignore_cleanup_errors=True) as place:
@@ -109,10 +118,7 @@ def plan_files(options: argparse.Namespace, place: Path) -> dict[str, Path]:
 
 def measured(name: str, plan_file: Path, state: Path, place: Path, options: argparse.Namespace) -> Row:
     """A plan through the daemon, then, if that is asked for, through processes."""
-    own = place / name.replace("/", "-")
-    shutil.copytree(state / "cache" / "kernel", own / "cache" / "kernel")
-    for folder_name in ("logs", "checkpoints"):
-        (own / folder_name).mkdir()
+    own = new_state(state, place / name.replace("/", "-"))
     daemon = through_the_daemon(plan_file, own, options.threads)
     row: Row = {"plan": name, "trainings": len(daemon.trained), "daemon": figures_of(daemon)}
     idle = [one.idle_s for one in daemon.trained.values() if one.idle_s is not None]
@@ -125,14 +131,14 @@ def measured(name: str, plan_file: Path, state: Path, place: Path, options: argp
         row["processes"] = figures_of(processes)
         row["differ"] = differences(daemon, processes)
         row["wall_ratio"] = daemon.wall_s / processes.wall_s
+        row["one_speed_ratio"] = _per_work(daemon) / _per_work(processes)
         row["cpu_ratio"] = daemon.cpu_s / processes.cpu_s
     return row
 
 
-def facts_of(state: Path) -> Facts:
-    """The data that a run has made, and what it trained under."""
-    with open_reader(record_path(state)) as reader:
-        return facts_as_recorded(reader.facts(), reader.models(), reader.last_fingerprints())
+def _per_work(side: Side) -> float:
+    """Wall time for a second of training and evaluating, which both sides have the same of."""
+    return side.wall_s / side.parts["work"]
 
 
 def figures_of(side: Side) -> Row:
@@ -149,29 +155,29 @@ def lines(row: Row) -> list[Text]:
     """A plan: where each side's time went, and the ratio."""
     sides = [name for name in ("daemon", "processes") if name in row]
     head = f"{row['plan']}: {row['trainings']} trainings"
-    found = [Text(f"{head:<44}" + "".join(f"{name:>14}" for name in sides) + "      saved", "bold")]
+    found = [Text(f"{head:<42}" + "".join(f"{name:>12}" for name in sides) + "     saved", "bold")]
     for part in PARTS:
         took = [row[name]["parts_s"][part] for name in sides]
         found.append(_line(f"  {_TITLES[part]}", took, row))
     found.append(_line("  wall time", [row[name]["wall_s"] for name in sides], row))
     found.append(_line("  CPU time", [row[name]["cpu_s"] for name in sides], row))
-    counts = "".join(f"{row[name]['interpreters']:>14}" for name in sides)
-    found.append(Text(f"{'  interpreters started':<44}{counts}"))
+    counts = "".join(f"{row[name]['interpreters']:>12}" for name in sides)
+    found.append(Text(f"{'  interpreters started':<42}{counts}"))
     if "wall_ratio" in row:
-        same = "and results equal to the digit" if not row["differ"] else "and results that DIFFER"
-        found.append(
-            Text(
-                f"  {row['wall_ratio']:.3f} of the wall time, {row['cpu_ratio']:.3f} of the CPU time, {same}"
-            )
-        )
+        same = "equal to the digit" if not row["differ"] else "that DIFFER"
+        found += [
+            Text(f"  {row['wall_ratio']:.3f} of the wall time, and results {same}"),
+            Text(f"  {row['one_speed_ratio']:.3f} if the same work had taken both the same time", "dim"),
+            Text(f"  {row['cpu_ratio']:.3f} of the CPU time", "dim"),
+        ]
     return found
 
 
 def _line(title: str, took_s: Sequence[float], row: Row) -> Text:
-    cells = "".join(f"{duration(one):>14}" for one in took_s)
+    cells = "".join(f"{duration(one):>12}" for one in took_s)
     if len(took_s) == 2:
-        cells += f"{percent((took_s[1] - took_s[0]) / row['processes']['wall_s']):>11}"
-    return Text(f"{title:<44}{cells}")
+        cells += f"{percent((took_s[1] - took_s[0]) / row['processes']['wall_s']):>10}"
+    return Text(f"{title:<42}{cells}")
 
 
 def footnotes(report: Row) -> list[str]:

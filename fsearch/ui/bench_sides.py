@@ -30,7 +30,7 @@ from fsearch.daemon.results import figures
 from fsearch.plan import Plan
 from fsearch.search.board import Note, Record, Run, Wait
 from fsearch.search.ids import data_key
-from fsearch.search.next_step import next_step
+from fsearch.search.next_step import facts_as_recorded, next_step
 from fsearch.search.outcomes import CLASSES
 from fsearch.search.rows import AHEAD, Attempt, AttemptSpec, DataFact, Facts
 from fsearch.store import open_reader
@@ -72,6 +72,20 @@ def differences(one: Side, other: Side) -> list[str]:
     both = one.trained.keys() & other.trained.keys()
     changed = [name for name in both if numbers(one.trained[name]) != numbers(other.trained[name])]
     return sorted(changed) + sorted(one.trained.keys() ^ other.trained.keys())
+
+
+def new_state(state: Path, folder: Path) -> Path:
+    """A state in which nothing has run, with the kernel of another."""
+    for name in ("logs", "checkpoints", "cache"):
+        (folder / name).mkdir(parents=True)
+    (folder / "cache" / "kernel").symlink_to((state / "cache" / "kernel").resolve())
+    return folder
+
+
+def facts_of(state: Path) -> Facts:
+    """The data that a run has made, and what it trained under."""
+    with open_reader(record_path(state)) as reader:
+        return facts_as_recorded(reader.facts(), reader.models(), reader.last_fingerprints())
 
 
 def through_the_daemon(plan: Path, state: Path, threads: int) -> Side:

@@ -155,6 +155,11 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--threads", type=_threads, default=1, metavar="N", help="CPU threads (1)")
     step.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
     _state_option(step)
+    startup = subjects.add_parser("startup", help="to the first step: cold, forked, forked ahead")
+    startup.add_argument("--threads", type=_threads, default=1, metavar="N", help="CPU threads (1)")
+    startup.add_argument("--quick", action="store_true", help="one round, a first look")
+    startup.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
+    _state_option(startup)
     search = subjects.add_parser("search", help="whole plans, beside a process for each of their attempts")
     search.add_argument("plan", nargs="?", metavar="PLAN", help="a plan file (the demo, and sixty of 3 s)")
     search.add_argument(
@@ -163,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--threads", type=_threads, default=1, metavar="N", help="CPU threads of a training (1)"
     )
-    search.add_argument("--quick", action="store_true", help="six attempts that are at once over")
+    search.add_argument("--quick", action="store_true", help="two attempts that are at once over")
     search.add_argument("--json", metavar="FILE", help="where the figures go (bench/ in the state)")
     _state_option(search)
     daemon = subjects.add_parser("daemon", help="a record of 100,000 attempts: deciding, looking, copying")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from fsearch.system.messages import Message, Reader, send_with_fds
+from fsearch.system.messages import Message, Reader, send, send_with_fds
 
 LIMIT_S = 120.0
 """Only a guard against hanging for ever."""
@@ -45,6 +45,10 @@ class Worker:
                     return message
             assert not self.reader.closed and time.monotonic() < deadline, self.told()
             self.read()
+
+    def begin(self, job: dict[str, Any]) -> None:
+        """Tell one that was forked ahead to run its job."""
+        send(self.reader.fd, job)
 
     def finish(self) -> Message:
         """Read to the end. The last message, which must be a result."""
@@ -92,9 +96,9 @@ class ZygoteProcess:
             self._messages += self._reader.read_available()
 
     def fork(self, job: dict[str, Any]) -> Worker:
-        """Have a worker forked for `job`."""
+        """Have a worker forked for `job`; with "ahead" in it, one that waits for `Worker.begin`."""
         self._count += 1
-        read, write = os.pipe()
+        read, write = [end.detach() for end in socket.socketpair()] if "ahead" in job else os.pipe()
         worker = Worker(read, self._folder / f"worker-{self._count}.log")
         forked = sum("forked" in message for message in self._messages)
         with worker.log.open("wb") as log:

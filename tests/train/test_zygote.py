@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from fsearch.system import process
 from tests.alive import runs, wait_until_gone
 from tests.train.conftest import MakeJob
-from tests.train.processes import ZygoteProcess, kill, numbers, run_cold, zygote
+from tests.train.processes import Worker, ZygoteProcess, kill, numbers, run_cold, zygote
 
 
 def test_a_forked_attempt_equals_a_cold_one(
@@ -25,6 +26,73 @@ def test_a_forked_attempt_equals_a_cold_one(
     assert numbers(forked) == numbers(cold)
     assert forked["outcome"] == "completed"
     assert forked["late_torch_imports"] == []
+
+
+def settled(pid: int) -> bool:
+    """Whether a process sleeps: it waits for something."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "S"
+
+
+def wait_until_ready(worker: Worker) -> None:
+    """A worker that was forked ahead says nothing; it is ready when it has long been asleep."""
+    asleep = 0
+    while asleep < 50:
+        asleep = asleep + 1 if settled(worker.pid) else 0
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("memory_mib", [None, 400])
+def test_a_worker_that_was_made_ready_equals_a_cold_process(
+    make_job: MakeJob, shared_zygote: ZygoteProcess, tmp_path: Path, memory_mib: int | None
+) -> None:
+    """It says nothing and trains nothing before it is told to; then the numbers are those of a cold process,
+    what it is told last counts, and the time before is no part of its own."""
+    job = make_job(steps=24, evaluate={"every": 9}, halves=["screen", "confirm"], memory_mib=memory_mib)
+    cold = run_cold("attempt", job, tmp_path)
+    worker = shared_zygote.fork({**job, "ahead": True})
+    wait_until_ready(worker)
+    worker.read()
+    assert worker.messages == []
+    worker.begin(job)
+    ready = worker.finish()
+    assert numbers(ready) == numbers(cold) and ready["late_torch_imports"] == []
+    assert 0 < ready["seconds"]["load"] < cold["seconds"]["load"]
+    assert ready["peak_memory_mib"] == pytest.approx(cold["peak_memory_mib"], rel=0.3)
+    again = shared_zygote.fork({**job, "ahead": True})
+    reference = {"first_losses": cold["first_losses"], "weights_sha256": cold["early_weights_sha256"]}
+    again.begin({**job, "noop_reference": reference})
+    assert again.finish()["outcome"] == "noop"
+
+
+def test_one_that_was_made_ready_goes_on_from_a_checkpoint(
+    make_job: MakeJob, shared_zygote: ZygoteProcess, tmp_path: Path
+) -> None:
+    """A checkpoint that is there when it begins is taken up."""
+    job = make_job(steps=40, checkpoint={"path": str(tmp_path / "kept.pt"), "every_s": 0})
+    whole = shared_zygote.fork({**job, "checkpoint": None}).finish()
+    ahead = shared_zygote.fork({**job, "ahead": True})
+    wait_until_ready(ahead)
+    first = shared_zygote.fork(job)
+    first.wait_for(lambda message: message["type"] == "progress")
+    kill(first.pid)
+    shared_zygote.exited(first)
+    ahead.begin(job)
+    rest = ahead.finish()
+    assert rest["resumed_from_step"] > 0 and numbers(rest) == numbers(whole)
+
+
+def test_nobody_wants_the_worker_that_was_made_ready(
+    make_job: MakeJob, shared_zygote: ZygoteProcess, tmp_path: Path
+) -> None:
+    """It ends by itself when its pipe is closed, and with the zygote."""
+    worker = shared_zygote.fork({**make_job(), "ahead": True})
+    os.close(worker.reader.fd)
+    shared_zygote.exited(worker)
+    with zygote(tmp_path) as started:
+        worker = started.fork({**make_job(), "ahead": True})
+        started.process.kill()
+        started.process.wait()
+        assert wait_until_gone([worker.pid]) == []
 
 
 def test_the_same_with_the_compiled_kernel(make_job: MakeJob, kernel_library: Path, tmp_path: Path) -> None:
