@@ -57,8 +57,9 @@ class Network:
         return self
 
     def tensor(self, array: Integers | NDArray[np.int32]) -> Tensor:
-        """An array where the network computes."""
-        return torch.from_numpy(array).to(self.device)
+        """An array where the network computes; a GPU's copy is under way, and nobody waits for it."""
+        made = torch.from_numpy(array)
+        return made.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else made
 
     def hidden_at_targets(self, batch: Batch) -> Tensor:
         """What the head reads at the batch's K target positions, [K, C]; it is not run anywhere else."""
