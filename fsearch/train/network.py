@@ -42,6 +42,7 @@ class Network:
         """
         model = _model_at_step_0(job, vocab_size)
         model.compute_dtype = _COMPUTE_DTYPES[job["recipe"]["precision"]]
+        model.recompute = job["recipe"].get("recompute") == "layers"
         return cls(model, FutureSeed.from_form(job["form"], model.n_head, model.n_embd))
 
     @property
