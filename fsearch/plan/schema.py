@@ -141,6 +141,16 @@ class Recipe(Strict):
     """Where it ends, as a share of lr."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What is computed in; bf16 keeps fp32 master weights."""
+    recompute: Literal["off", "layers"] = "off"
+    """`layers`: compute each layer anew in the backward pass; the same numbers, less memory, more time."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_asked(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without recomputing as before there was any: a plan that asks for none keeps its ids."""
+        fields: dict[str, Any] = serialize(self)
+        if self.recompute == "off":
+            fields.pop("recompute", None)
+        return fields
 
     @model_validator(mode="after")
     def _warm_before_decay(self) -> Recipe:

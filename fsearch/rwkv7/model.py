@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fsearch.kernels import wkv7_fs
 from fsearch.rwkv7.fused import keys, squared_relu, token_shift_mix
@@ -221,6 +222,9 @@ class RWKV7(nn.Module):
         self.n_layer, self.n_embd, self.vocab_size = n_layer, n_embd, vocab_size
         self.n_head, self.head_size = n_embd // head_size, head_size
         self.compute_dtype: torch.dtype | None = None  # of activations; None for that of the parameters
+        self.recompute = (
+            False  # keep of each layer its inputs alone, and compute it anew in the backward pass
+        )
         self.emb = Matrix(n_embd, vocab_size)
         self.blocks = nn.ModuleList(Block(i, n_embd, head_size, ranks) for i in range(n_layer))
         self.ln_out = Norm(n_embd)
@@ -256,7 +260,12 @@ class RWKV7(nn.Module):
             if future_seed is not None and captured is not None and prompt_len is not None and i in seeded:
                 state = future_seed.seed(i, captured, x, prompt_len)
             capture_at = prompt_len if carries is not None or i + 1 in seeded else None
-            x, v_first, captured = block(x, v_first, state, capture_at, carries)
+            if self.recompute and torch.is_grad_enabled() and carries is None:
+                x, v_first, captured = checkpoint(
+                    block, x, v_first, state, capture_at, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                x, v_first, captured = block(x, v_first, state, capture_at, carries)
         hidden: Tensor = self.ln_out(x)
         return hidden
 

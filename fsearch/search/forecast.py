@@ -76,9 +76,9 @@ def _alike(search: Search, row: Attempt) -> bool:
     same = (spec.task, spec.arguments, spec.model) == (search.task, search.arguments, search.model)
     batch = spec.batch == search.batch or spec.search_key == search_key(search)
     whole = row.outcome == "completed" and row.try_number == 1 and 0 < row.steps_done == spec.steps
-    precision = spec.recipe.get("precision") == search.recipe["precision"]
+    computed = all(spec.recipe.get(name) == search.recipe.get(name) for name in ("precision", "recompute"))
     trained = spec.role in ("screen", "confirm") and row.seconds.get("train", 0.0) > 0
-    return same and batch and whole and precision and trained
+    return same and batch and whole and computed and trained
 
 
 def _evaluations(row: Attempt) -> int:

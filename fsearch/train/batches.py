@@ -9,7 +9,7 @@ Deliberately not here: torch, the task's meaning of a target, the order of evalu
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,10 @@ class Examples:
         if len(indices) <= micro_batch:
             return indices
         return indices[np.argsort(-self.num_tokens[indices], kind="stable")]
+
+    def batches(self, indices: Integers, size: int) -> Iterator[Batch]:
+        """The examples `indices` in batches of `size`; the last one may be smaller."""
+        return (self.batch(indices[start : start + size]) for start in range(0, len(indices), size))
 
     def batch(self, indices: Integers) -> Batch:
         """The examples `indices` [B], in that order, padded to the longest of them."""

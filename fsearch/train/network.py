@@ -42,6 +42,7 @@ class Network:
         """
         model = _model_at_step_0(job, vocab_size)
         model.compute_dtype = _COMPUTE_DTYPES[job["recipe"]["precision"]]
+        model.recompute = job["recipe"].get("recompute") == "layers"
         return cls(model, FutureSeed.from_form(job["form"], model.n_head, model.n_embd))
 
     @property
@@ -57,8 +58,9 @@ class Network:
         return self
 
     def tensor(self, array: Integers | NDArray[np.int32]) -> Tensor:
-        """An array where the network computes."""
-        return torch.from_numpy(array).to(self.device)
+        """An array where the network computes; a GPU's copy is under way, and nobody waits for it."""
+        made = torch.from_numpy(array)
+        return made.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else made
 
     def hidden_at_targets(self, batch: Batch) -> Tensor:
         """What the head reads at the batch's K target positions, [K, C]; it is not run anywhere else."""

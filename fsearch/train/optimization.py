@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch._dynamo  # what the first step of an optimizer imports: a forked worker must find it
+from torch import Tensor
 
 from fsearch.rwkv7 import parameter_groups
 from fsearch.train.network import Network
@@ -34,8 +35,11 @@ class Optimization:
         """Forget the gradients of the last step."""
         self._optimizer.zero_grad()
 
-    def update(self, step: int) -> None:
-        """Make step `step`, counted from 0, with the gradients that have been summed up."""
+    def update(self, step: int, loss: Tensor) -> None:
+        """Make step `step`, counted from 0, with the gradients that have been summed up.
+
+        Of a loss that is not finite nothing moves; whether it is, the device sees by itself, unwaited for.
+        """
         if self._recipe.grad_clip is not None:
             # Apart from each other: the gradient of a trained gate must not change the model's step.
             for parameters in self._clipped_together:
@@ -43,6 +47,8 @@ class Optimization:
         factor = lr_factor(self._recipe, step, self._steps)
         for group, lr in zip(self._optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = lr * factor
+        # By this name torch's fused optimizers know that a step is to be left out.
+        self._optimizer.found_inf = loss.isfinite().logical_not().float()  # type: ignore[attr-defined]
         self._optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:

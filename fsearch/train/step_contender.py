@@ -77,7 +77,7 @@ class OwnStep:
 
     def update(self) -> None:
         """Clipping and AdamW."""
-        self._optimization.update(min(self._step, STEPS - 1))
+        self._optimization.update(min(self._step, STEPS - 1), self.loss)
         self._step += 1
 
 

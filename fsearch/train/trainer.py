@@ -38,6 +38,7 @@ from fsearch.train.metrics import metrics
 from fsearch.train.network import Network
 from fsearch.train.optimization import Optimization
 from fsearch.train.recipe import Recipe
+from fsearch.train.training_step import make_step
 
 # Where torch has this module, the first step of an optimizer imports it: a forked worker must find it.
 with contextlib.suppress(ImportError):
@@ -181,17 +182,16 @@ class Trainer:
         job = self._job
         self._faults.strike("step", self._step + 1)
         indices = self._indices_of_step()
-        trained_tokens = int(self._examples.num_targets[indices].sum())
-        loss = torch.zeros((), device=self._network.device)
-        self._optimization.zero_grad()
-        for start in range(0, len(indices), job["micro_batch"]):
-            batch = self._examples.batch(indices[start : start + job["micro_batch"]])
-            loss += self._network.learn(batch, trained_tokens)
-        value = loss.item()
+        value = make_step(
+            self._network,
+            self._optimization,
+            self._examples.batches(indices, job["micro_batch"]),
+            int(self._examples.num_targets[indices].sum()),
+            self._step,
+            before_update=lambda: self._faults.strike("update", self._step + 1),
+        )
         if not math.isfinite(value):
             raise Ended("diverged", f"the loss became {value} in step {self._step + 1} of {self._steps}")
-        self._faults.strike("update", self._step + 1)
-        self._optimization.update(self._step)
         self._step += 1
         self._tokens += int(self._examples.num_tokens[indices].sum())
         if len(self._first_losses) < EARLY_STEPS:

@@ -8,11 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from fsearch.daemon.outcomes import Ending, outcome_of
+from fsearch.train.batches import Examples
+from fsearch.train.network import Network
+from fsearch.train.optimization import Optimization
+from fsearch.train.recipe import Recipe
 from tests.train.conftest import MakeJob
 from tests.train.processes import Worker, ZygoteProcess, kill, numbers, run_cold
+from tests.train.variable_split import VOCAB_SIZE, variable_split
 
 WIDE = {"init": {"n_layer": 4, "n_embd": 512, "head_size": 64}}
 """About 15 million parameters: 240 MiB with gradients and what AdamW remembers."""
@@ -154,3 +161,22 @@ def test_a_probe_sees_what_a_training_takes(job: MakeGpuJob, gpu_zygote: ZygoteP
     probe = gpu_zygote.fork(job(role="probe", steps=2, **fields)).finish()
     training = gpu_zygote.fork(job(steps=12, **fields)).finish()
     assert probe["peak_memory_mib"] == pytest.approx(training["peak_memory_mib"], rel=0.07, abs=40)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_nothing_in_a_step_waits_for_the_gpu(make_job: MakeJob, gpu: torch.device, precision: str) -> None:
+    """From the first copy of a batch to the update, over two micro-batches, no call of torch's waits."""
+    job = make_job(recipe={"precision": precision})
+    network = Network.from_job(job, VOCAB_SIZE).to(str(gpu))
+    optimization = Optimization(network, Recipe.from_job(job["recipe"]), steps=4)
+    examples = Examples([variable_split()], only_scored=False)
+    batches = [examples.batch(np.arange(at, at + 8)) for at in (0, 8)]
+    for step in range(2):  # the first one allocates
+        torch.cuda.set_sync_debug_mode("error" if step else "default")
+        try:
+            optimization.zero_grad()
+            loss = torch.stack([network.learn(batch, 100) for batch in batches]).sum()
+            optimization.update(step, loss)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()

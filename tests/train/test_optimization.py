@@ -12,6 +12,8 @@ from fsearch.train.optimization import Optimization
 from fsearch.train.recipe import Recipe
 from tests.train.conftest import MakeJob
 
+LOSS = torch.tensor(1.0)
+
 
 def optimized(make_job: MakeJob, steps: int, **recipe: Any) -> tuple[Network, Optimization]:
     """A small network with a trained gate, all parameters 1, and its optimizer."""
@@ -42,7 +44,7 @@ def test_a_master_weight_moves_at_once_and_its_bf16_copy_later(make_job: MakeJob
     computed_with = []
     for step in range(200):
         give_gradients(network, -1e-3)
-        optimization.update(step)
+        optimization.update(step, LOSS)
         if step == 0:
             assert matrix.weight[0, 0].item() == pytest.approx(1 + 3e-5, abs=1e-7)
         computed_with.append(matrix(one_channel)[0, 0].item())
@@ -62,7 +64,7 @@ def test_rates_decay_and_schedule_of_a_step(make_job: MakeJob) -> None:
     for step, factor in enumerate([0.5, 1.0]):
         before = {name: parameter.detach().clone() for name, parameter in moving.items()}
         give_gradients(network, 1e-3)
-        optimization.update(step)
+        optimization.update(step, LOSS)
         expected = {
             "matrix": before["matrix"] * (1 - 0.01 * factor * 0.1) - 0.01 * factor,
             "table": before["table"] - 0.01 * factor,
@@ -80,7 +82,7 @@ def test_clipping_by_hand(make_job: MakeJob, value: float, clipped: bool) -> Non
     n = sum(parameter.numel() for parameter in network.model.parameters())
     assert (value * n**0.5 > 0.5) == clipped
     give_gradients(network, value)
-    optimization.update(0)
+    optimization.update(0, LOSS)
     gradient = network.model.head.weight.grad
     assert gradient is not None and network.future_seed is not None
     expected = 0.5 / n**0.5 if clipped else value
@@ -93,6 +95,24 @@ def test_nothing_is_clipped_without_a_limit(make_job: MakeJob) -> None:
     """`grad_clip: null` leaves every gradient as it is."""
     network, optimization = optimized(make_job, 4, grad_clip=None)
     give_gradients(network, 100.0)
-    optimization.update(0)
+    optimization.update(0, LOSS)
     gradient = network.model.head.weight.grad
     assert gradient is not None and gradient.unique().tolist() == [100.0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_no_number_moves_nothing(make_job: MakeJob, bad: float) -> None:
+    """Neither weights nor what AdamW remembers; the next step is as if it had not been."""
+    recipe = {"lr": 0.01, "weight_decay": 0.1, "warmup": 0.0, "decay": "none"}
+    weights = []
+    for losses in ([1.0, bad, 1.0], [1.0, 1.0]):
+        network, optimization = optimized(make_job, 4, **recipe)
+        for loss in losses:
+            give_gradients(network, 1e-3 if loss == 1.0 else bad)
+            before = [parameter.detach().clone() for parameter in network.model.parameters()]
+            optimization.update(0, torch.tensor(loss))
+            moved = [not torch.equal(*pair) for pair in zip(before, network.model.parameters(), strict=True)]
+            assert all(moved) if loss == 1.0 else not any(moved)
+        assert network.future_seed is not None
+        weights.append([*network.model.parameters(), network.future_seed.alpha])
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))

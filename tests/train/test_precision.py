@@ -65,7 +65,7 @@ def test_what_is_bf16_and_what_is_float32(make_job: MakeJob) -> None:
         hidden = network.hidden_at_targets(batch())
         loss, d_hidden = network.learn_head(hidden, batch(), 4)
     hidden.backward(d_hidden)  # type: ignore[no-untyped-call]
-    optimization.update(0)
+    optimization.update(0, loss)
 
     assert {f"blocks.{i}{part}" for i in (0, 1) for part in ("", ".att", ".ffn", ".ln1", ".ln2")} < set(
         outputs
