@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fsearch import kernels
@@ -30,6 +29,7 @@ from fsearch.train import checkpoint
 from fsearch.train.backend import load_kernel, set_up_torch, use_backend
 from fsearch.train.batches import DataOrder, Examples, Integers
 from fsearch.train.completions import Judged, asked_completions
+from fsearch.train.endings import Ended, end_if_diverged, end_if_hopeless, end_if_noop
 from fsearch.train.evaluate import EVALUATION_FACTOR, Scores, evaluate
 from fsearch.train.faults import Faults
 from fsearch.train.job import Channel, Job
@@ -55,14 +55,6 @@ _SPLITS: dict[str, tuple[prepared.SplitName, ...]] = {
     "all": ("screen", "confirm"),
 }
 """The splits of prepared data that a half of the validation examples is made of. `all` is both halves."""
-
-
-class Ended(Exception):
-    """The attempt ends before its last step, with an outcome and a sentence about it."""
-
-    def __init__(self, outcome: str, reason: str) -> None:
-        super().__init__(reason)
-        self.outcome, self.reason = outcome, reason
 
 
 class Trainer:
@@ -174,7 +166,7 @@ class Trainer:
             self._report(loss)
             if self._step == min(EARLY_STEPS, self._steps):
                 self._early_sha256 = weights_sha256(self._network.model)
-                self._end_if_noop()
+                end_if_noop(self._job["noop_reference"], self._first_losses, self._early_sha256)
             self._save_if_due()
 
     def _train_step(self) -> float:
@@ -190,12 +182,12 @@ class Trainer:
             self._step,
             before_update=lambda: self._faults.strike("update", self._step + 1),
         )
-        if not math.isfinite(value):
-            raise Ended("diverged", f"the loss became {value} in step {self._step + 1} of {self._steps}")
+        end_if_diverged(value, self._step + 1, self._steps)
         self._step += 1
         self._tokens += int(self._examples.num_tokens[indices].sum())
         if len(self._first_losses) < EARLY_STEPS:
             self._first_losses.append(value)
+            self._memory.mark()  # pages of files come with the first steps and would hide what these took
         return value
 
     def _indices_of_step(self) -> Integers:
@@ -204,17 +196,6 @@ class Trainer:
             return np.resize(longest, min(self._job["batch"], 2 * self._job["micro_batch"]))
         indices = self._order.step(self._step, self._job["batch"])
         return self._examples.dealt(indices, self._job["micro_batch"])
-
-    def _end_if_noop(self) -> None:
-        reference = self._job["noop_reference"]
-        if reference is None or reference["weights_sha256"] != self._early_sha256:
-            return
-        if reference["first_losses"] == self._first_losses:
-            raise Ended(
-                "noop",
-                f"the losses of the first {self._step} steps and the weights after them are the baseline's, "
-                "bit for bit: the variant does nothing here",
-            )
 
     def _report(self, loss: float) -> None:
         now = time.monotonic()
@@ -250,19 +231,7 @@ class Trainer:
             self._channel.send("evaluation", **point)
             self._enter("train")
             self._reported = (time.monotonic(), self._tokens)
-        self._end_if_hopeless()
-
-    def _end_if_hopeless(self) -> None:
-        """The one look: a variant too far behind its baseline at this step goes no further."""
-        look, score = self._job["look"], self._curve[-1]["score"]
-        if look is None or self._step != look["step"] or score >= look["below"]:
-            return
-        own, baseline, below = (f"{it * 100:.2f} %" for it in (score, look["baseline_score"], look["below"]))
-        raise Ended(
-            "stopped_early",
-            f"stopped at the look after {self._step} of {self._steps} steps: its score there is {own}, the "
-            f"baseline's {baseline}, and below {below} the noise does not explain it",
-        )
+        end_if_hopeless(self._job["look"], self._curve[-1]["score"], self._step, self._steps)
 
     def _look_score(self) -> float | None:
         """What the curve has for the step of the look."""
