@@ -14,6 +14,7 @@ COSTLY = ("kernels/test_cuda_build.py", "end_to_end/", "docs/", "train/", "ui/")
 """Where the files that take longest are: first, so that no core is left alone with one at the end."""
 
 
+@pytest.hookimpl(trylast=True)  # after the order of fixtures
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
 

@@ -21,7 +21,7 @@ from fsearch.store import Reader, open_reader
 from tests.end_to_end.runs import attempts, closing, new_state, run_of
 from tests.train.processes import ZygoteProcess, zygote
 
-MEMORY_MIB = 300
+MEMORY_MIB = 200
 
 LONG_EXAMPLES = """
 name: largest
