@@ -34,7 +34,7 @@ seed: 0
 model: {checkpoint: ../models/tiny.pth}
 train: {lr: 5.0e-3}
 stages:
-  - {name: quick, steps: 240}
+  - {name: quick, steps: 800}
   - {name: medium, steps: 2, seeds: 3}
 screen: {prune_below: 0.4}
 variants: [{name: weak, gate: scalar, alpha: -8}, scalar_l3]

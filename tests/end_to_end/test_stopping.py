@@ -34,7 +34,7 @@ seed: 0
 model: {init: {n_layer: 2, n_embd: 16, head_size: 8}}
 train: {lr: 2.0e-2}
 stages:
-  - {name: quick, steps: 240}
+  - {name: quick, steps: 800}
   - {name: medium, steps: 2, seeds: 3}
 screen: {prune_below: 0.4}
 variants: [{name: weak, gate: scalar, alpha: -8}]
