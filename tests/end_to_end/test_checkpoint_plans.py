@@ -175,6 +175,8 @@ def test_a_stopped_run_goes_on_and_another_file_begins_anew(run: Run, in_peace: 
     old = trained(run.state)
     assert old == trained(in_peace.state)
 
+    # The next worker may have read the file before it is replaced; the one after it cannot have.
+    run.plan.write_text(PLAN.replace("scalar_l3]", "{name: weaker, gate: scalar, alpha: -9}, scalar_l3]"))
     write_checkpoint(tmp_path / "models" / "tiny.pth", 2)
     run.start()
     second = run.until(in_the_middle)
@@ -182,13 +184,15 @@ def test_a_stopped_run_goes_on_and_another_file_begins_anew(run: Run, in_peace: 
     run.to_the_end()
     assert [row.outcome for row in rows_of(run.state, "inspect")] == ["completed"] * 3
     changed = [row for row in attempts(run.state) if row.outcome == "model_changed"]
-    assert [(row.spec.variant, row.spec.model) for row in changed] == [("weak", second.spec.model)]
+    assert [row.spec.model for row in changed] == [second.spec.model]
+    assert changed[0].spec.variant in ("weak", "weaker")
     assert "tiny.pth" in changed[0].reason
     models = {row.spec.model["checkpoint"] for row in rows_of(run.state, "screen")}
     assert len(models) == 3
     (third,) = models - {stopped.spec.model["checkpoint"], second.spec.model["checkpoint"]}
     (board, _) = standing(run.state, run.plan).boards
-    assert board.search.model == {"checkpoint": third} and board.variants[0].exit == "pruned"
+    assert board.search.model == {"checkpoint": third}
+    assert [entry.exit for entry in board.variants] == ["pruned", "pruned", "noop"]
     assert set(old) < set(trained(run.state))
 
 
