@@ -55,16 +55,21 @@ def killed_without_shm(path: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize("left", [closed_cleanly, killed, killed_without_shm])
-def test_a_stranger_sees_every_row(public_path: Path, left: Callable[[Path], None]) -> None:
+def test_a_stranger_sees_every_row(
+    public_path: Path, left: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A user who cannot write the folder reads all rows, those in the log included, and changes nothing."""
     left(public_path)
     folder = public_path.parent
     before, names = contents(folder), sorted(file.name for file in folder.iterdir())
-    temporary = set(Path(tempfile.gettempdir()).glob("fsearch-*"))
+    scratch = folder.with_name("scratch")
+    scratch.mkdir()
+    scratch.chmod(0o777)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     seen = in_child(lambda: outcomes(public_path), user=NOBODY)
     assert seen == ["completed"] * 3 + [None]
     assert contents(folder) == before and sorted(file.name for file in folder.iterdir()) == names
-    assert set(Path(tempfile.gettempdir()).glob("fsearch-*")) <= temporary  # no copy is left
+    assert list(scratch.iterdir()) == []  # no copy is left
 
 
 @as_root
