@@ -222,9 +222,7 @@ class RWKV7(nn.Module):
         self.n_layer, self.n_embd, self.vocab_size = n_layer, n_embd, vocab_size
         self.n_head, self.head_size = n_embd // head_size, head_size
         self.compute_dtype: torch.dtype | None = None  # of activations; None for that of the parameters
-        self.recompute = (
-            False  # keep of each layer its inputs alone, and compute it anew in the backward pass
-        )
+        self.recompute = False  # of each layer keep what enters it, and run it again in the backward pass
         self.emb = Matrix(n_embd, vocab_size)
         self.blocks = nn.ModuleList(Block(i, n_embd, head_size, ranks) for i in range(n_layer))
         self.ln_out = Norm(n_embd)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fsearch.plan import canonical, schema
+from fsearch.plan import BASELINE, canonical, schema
 from fsearch.plan.variant import parse_name
 from fsearch.rwkv7 import FutureSeed
 from fsearch.train.batches import Batch
@@ -23,7 +23,6 @@ from fsearch.train.optimization import Optimization
 from fsearch.train.plain_step import PlainStep
 from fsearch.train.recipe import Precision, Recipe
 
-BASELINE = "no_fs"
 LR = 3e-5
 PARTS = ("forward", "head", "backward", "update")
 """Of a step. The head's part is its product, its loss and the gradients of both."""

@@ -16,10 +16,12 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from os import getpid
 from pathlib import Path
+from typing import Any
 
 from fsearch.daemon import record_path
 from fsearch.daemon.child import Child, start
@@ -27,6 +29,7 @@ from fsearch.daemon.host_memory import attempt_memory_mib
 from fsearch.daemon.jobs import attempt_job
 from fsearch.daemon.programs import command
 from fsearch.daemon.results import figures
+from fsearch.daemon.zygote import Zygote
 from fsearch.plan import Plan
 from fsearch.search.board import Note, Record, Run, Wait
 from fsearch.search.ids import data_key
@@ -34,6 +37,7 @@ from fsearch.search.next_step import facts_as_recorded, next_step
 from fsearch.search.outcomes import CLASSES
 from fsearch.search.rows import AHEAD, Attempt, AttemptSpec, DataFact, Facts
 from fsearch.store import open_reader
+from fsearch.system.messages import Message
 from fsearch.ui.errors import FAILED, UserError
 from fsearch.ui.state import shown
 
@@ -137,40 +141,61 @@ def through_processes(plan: Plan, state: Path, facts: Facts, threads: int) -> Si
         if isinstance(step, Note):
             record.add(_row(step.spec, sequence, step.outcome, step.fingerprint))
             continue
-        data = facts.data[data_key(step.spec.task, step.spec.arguments, step.spec.master_seed)]
-        row = _row(step.spec, sequence, None, facts.fingerprint(data))
-        row = _in_a_process(step, row, data, state, facts, threads, side)
+        row = _row(step.spec, sequence, None, facts.fingerprint(_data_of(step.spec, facts)))
+        row = _in_a_process(step, row, state, facts, threads, side)
         side.processes += 1
         record.add(row)
     side.close(time.perf_counter() - began_s, _cpu_s() - cpu_s)
     return side
 
 
-def _in_a_process(
-    run: Run, row: Attempt, data: DataFact, state: Path, facts: Facts, threads: int, side: Side
-) -> Attempt:
-    """Train one attempt in a fresh interpreter, and count where its time goes. Gives its row."""
+def bench_job(run: Run, fingerprint: str, facts: Facts, state: Path, threads: int) -> dict[str, Any]:
+    """The job of an attempt from scratch, on the CPU, that keeps no checkpoint."""
     job = attempt_job(
         run,
-        data,
+        _data_of(run.spec, facts),
         None,
-        fingerprint=row.fingerprint,
+        fingerprint=fingerprint,
         device="cpu",
         threads=threads,
         backend=facts.backend,
         state=state,
     )
-    job |= {"checkpoint": None} | ({"steps": PROBE_STEPS} if run.spec.role == "probe" else {})
+    return {**job, "checkpoint": None}
+
+
+def heard(child: Child, zygote: Zygote | None = None) -> Iterator[Message]:
+    """What a process says, as it says it, until it has ended; one that `zygote` forked is reaped there."""
+    try:
+        while not child.reader.closed:
+            select.select(child.open, [], [])
+            yield from child.read()
+        while not child.ended:
+            for death in zygote.deaths() if zygote else ():
+                if death["exited"] == child.pid:
+                    child.zygote_reported(int(death["status"]))
+            time.sleep(0.001)
+    except BaseException:
+        child.kill()
+        raise
+
+
+def _data_of(spec: AttemptSpec, facts: Facts) -> DataFact:
+    return facts.data[data_key(spec.task, spec.arguments, spec.master_seed)]
+
+
+def _in_a_process(run: Run, row: Attempt, state: Path, facts: Facts, threads: int, side: Side) -> Attempt:
+    """Train one attempt in a fresh interpreter, and count where its time goes. Gives its row."""
+    job = bench_job(run, row.fingerprint, facts, state, threads)
+    if run.spec.role == "probe":
+        job["steps"] = PROBE_STEPS
     whole = {name: getattr(run.spec, name) for name in ("task", "arguments", "master_seed")}
     program = [*command("bench_attempt"), "--kernel-cache", str(state / "cache" / "kernel")]
     log = state / "logs" / "process.log"
     began_s = time.monotonic()
     child = start(program, {**whole, "attempt": job}, log)
-    try:
-        _wait(child)
-    except BaseException:
-        child.kill()
-        raise
+    for _ in heard(child):
+        pass
     took_s = time.monotonic() - began_s
     ending = child.close()
     if ending.result is None:
@@ -182,15 +207,6 @@ def _in_a_process(
         side.parts["prepare"] += child.began["load"] - child.began["prepare"]
     _count(side, row, took_s)
     return row
-
-
-def _wait(child: Child) -> None:
-    """Listen until it has ended."""
-    while not child.reader.closed:
-        select.select(child.open, [], [])
-        child.read()
-    while not child.ended:
-        time.sleep(0.001)
 
 
 def _count(side: Side, row: Attempt, took_s: float) -> None:

@@ -8,7 +8,6 @@ last step of one attempt to the first of the next.
 from __future__ import annotations
 
 import argparse
-import select
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -21,15 +20,13 @@ from rich.text import Text
 
 from fsearch.daemon.child import Child, start
 from fsearch.daemon.devices import Device
-from fsearch.daemon.jobs import attempt_job
 from fsearch.daemon.programs import command
 from fsearch.daemon.zygote import Zygote
 from fsearch.search.board import Run
-from fsearch.search.ids import data_key
 from fsearch.search.rows import Attempt
 from fsearch.ui.bench_child import finish, put_now, report_file, report_of
 from fsearch.ui.bench_kernel_cache import built
-from fsearch.ui.bench_sides import facts_of, new_state, through_the_daemon
+from fsearch.ui.bench_sides import bench_job, facts_of, heard, new_state, through_the_daemon
 from fsearch.ui.bench_table import percent, seconds
 from fsearch.ui.errors import FAILED, OK, UserError
 from fsearch.ui.layout import console, put
@@ -72,7 +69,9 @@ def answer(options: argparse.Namespace) -> int:
         plan.write_text(PLAN.replace("SEEDS", str(seeds)))
         rows = list(through_the_daemon(plan, own, options.threads).trained.values())
         report["gaps"] = gaps_of(rows)
-        report["ways"] = started(one_step(rows[-1], own, options.threads), own, rounds)
+        last = rows[-1]
+        job = bench_job(Run(last.spec, 1), last.fingerprint, facts_of(own), own, options.threads)
+        report["ways"] = started({**job, "steps": 1}, own, rounds)
     cold_s = report["ways"]["cold"]["whole_s"]["median"]
     report["gap_to_cold"] = report["gaps"]["steps_s"]["median"] / cold_s
     put_now(screen, table(report))
@@ -89,23 +88,6 @@ def gaps_of(rows: Sequence[Attempt]) -> Row:
     ]
     idle, steps = zip(*gaps, strict=True)
     return {"attempts": len(rows), "idle_s": _several(idle), "steps_s": _several(steps)}
-
-
-def one_step(row: Attempt, state: Path, threads: int) -> dict[str, Any]:
-    """The job of an attempt of a run, with one step instead of all."""
-    facts, spec = facts_of(state), row.spec
-    data = facts.data[data_key(spec.task, spec.arguments, spec.master_seed)]
-    job = attempt_job(
-        Run(spec, 1),
-        data,
-        None,
-        fingerprint=row.fingerprint,
-        device="cpu",
-        threads=threads,
-        backend=facts.backend,
-        state=state,
-    )
-    return {**job, "steps": 1, "checkpoint": None}
 
 
 def started(job: dict[str, Any], state: Path, rounds: int) -> Row:
@@ -143,20 +125,9 @@ def _timed(begin: Callable[[], Child], zygote: Zygote | None) -> dict[str, float
     began_s = time.monotonic()
     child = begin()
     stepped_s = 0.0
-    try:
-        while not child.reader.closed:
-            select.select(child.open, [], [])
-            said = child.read()
-            if not stepped_s and any(message.get("step") == 1 for message in said):
-                stepped_s = time.monotonic()
-        while not child.ended:
-            for death in zygote.deaths() if zygote else ():
-                if death["exited"] == child.pid:
-                    child.zygote_reported(int(death["status"]))
-            time.sleep(0.001)
-    except BaseException:
-        child.kill()
-        raise
+    for message in heard(child, zygote):
+        if not stepped_s and message.get("step") == 1:
+            stepped_s = time.monotonic()
     ending = child.close()
     if ending.result is None or ending.result["outcome"] != "completed":
         raise UserError("An attempt of one step failed; see `fsearch doctor`.", FAILED)

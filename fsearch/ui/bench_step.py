@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from fsearch.plan import BASELINE
 from fsearch.system.messages import Message
 from fsearch.ui.bench_child import finish, measure, put_now, report_file, report_of
 from fsearch.ui.bench_table import percent, seconds, size
@@ -15,7 +16,6 @@ from fsearch.ui.errors import OK, USAGE, UserError
 from fsearch.ui.layout import console, paragraph, put
 from fsearch.ui.state import folder, shown
 
-BASELINE = "no_fs"
 VARIANTS = ("scalar_l1", "scalar_l1_nodetach", "head_l1_nodetach")
 """Future-Seed in every layer that can have it: fixed and detached, trained and not detached."""
 

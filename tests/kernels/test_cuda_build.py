@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,11 +130,15 @@ def nvcc() -> str:
     return shutil.which(found) or found
 
 
-def build_asking(
-    nvcc: str, targets: Sequence[str], folder: Path, scratch: Path
-) -> tuple[Path, dict[str, str]]:
-    """The library with CUDA kernels for some targets, built in `folder`, and what ptxas said of each .cu."""
-    sources = scratch / "csrc"
+@pytest.fixture(scope="module")
+def compiled(nvcc: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The library with CUDA kernels for the outermost targets, and what ptxas said of each .cu.
+
+    FSEARCH_KERNEL_CACHE names a folder to keep them in between runs of the tests.
+    """
+    named = os.environ.get("FSEARCH_KERNEL_CACHE")
+    folder = Path(named) / "cuda-outermost" if named else tmp_path_factory.mktemp("cuda")
+    sources = tmp_path_factory.mktemp("sources") / "csrc"
     shutil.copytree(build.csrc_dir(), sources)
     (sources / "binding_probe.cpp").write_text(PROBE)
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,22 +154,11 @@ def build_asking(
             path.chmod(0o755)
             patch.setenv(variable, str(path))
         try:
-            library = build.build(folder, cuda=targets).library
+            library = build.build(folder, cuda=OUTERMOST).library
         except build.KernelBuildError as error:
             said = "".join(path.read_text() for path in folder.glob("*.ptxas"))
             pytest.fail(f"{error}\n{error.detail}\n{said}")
     return library, {path.name: (folder / f"{path.name}.ptxas").read_text() for path in sources.glob("*.cu")}
-
-
-@pytest.fixture(scope="module")
-def compiled(nvcc: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """The library for the outermost targets, and what ptxas said.
-
-    FSEARCH_KERNEL_CACHE names a folder to keep them in between runs of the tests.
-    """
-    named = os.environ.get("FSEARCH_KERNEL_CACHE")
-    folder = Path(named) / "cuda-outermost" if named else tmp_path_factory.mktemp("cuda")
-    return build_asking(nvcc, OUTERMOST, folder, tmp_path_factory.mktemp("sources"))
 
 
 def test_no_kernel_spills(compiled: tuple[Path, dict[str, str]]) -> None:
