@@ -20,7 +20,7 @@ from fsearch.daemon.outcomes import outcome_of
 from fsearch.daemon.results import evaluation, figures
 from fsearch.plan import Plan
 from fsearch.search.board import Difference, Note, Run, differences
-from fsearch.search.next_step import standing_of
+from fsearch.search.next_step import boards_of
 from fsearch.search.outcomes import CLASSES
 from fsearch.search.rows import Attempt, AttemptSpec
 from fsearch.store import Store
@@ -139,9 +139,9 @@ class Ledger:
 
     def _difference(self, row: Attempt) -> Difference | None:
         for plan in self._plans:
-            for board in standing_of(plan, self._known.facts, self._known.record).boards:
-                found = differences(board).get(row.spec.id)
-                if found is not None:
+            boards, _ = boards_of(plan, self._known.facts, self._known.record)
+            for board in boards:
+                if row.spec.id in board.asked and (found := differences(board).get(row.spec.id)):
                     return found
         return None
 
