@@ -13,8 +13,9 @@ from fsearch.daemon.devices import find as find_device
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.lock import DeviceLock, LockHeld
 from fsearch.daemon.loop import Daemon, new_daemon_id
+from fsearch.daemon.places import Here
 from fsearch.daemon.stop import StopSignals
-from fsearch.daemon.zygote import Zygote, ZygoteDied
+from fsearch.daemon.zygote import ZygoteDied
 from fsearch.plan import Plan
 from fsearch.store import Store, StoreError
 from fsearch.system.process import start_time
@@ -50,8 +51,8 @@ def run(plans: list[Plan], state: Path, device: Device, threads: int, listener: 
     lock = DeviceLock(device.lock, {"pid": os.getpid(), "host": host, "user": _user(), "plan": asked})
     for folder in ("logs", "checkpoints", "cache"):
         (state / folder).mkdir(parents=True, exist_ok=True)
-    # The zygote comes before the record: nothing that is forked may carry a connection.
-    zygote = Zygote(device, state / "cache" / "kernel", state / "logs" / "zygote.log")
+    # Their zygote comes before the record: nothing that is forked may carry a connection.
+    places = Here(device, threads, state)
     daemon: Daemon | None = None
     try:
         with Store.open(record_path(state)) as store, Backups(store) as backups:
@@ -72,8 +73,7 @@ def run(plans: list[Plan], state: Path, device: Device, threads: int, listener: 
                 plans,
                 store,
                 state,
-                zygote,
-                device=device,
+                places,
                 threads=threads,
                 daemon_id=identity,
                 stop=stop,
@@ -92,5 +92,5 @@ def run(plans: list[Plan], state: Path, device: Device, threads: int, listener: 
         listener.finished(130)
         return 130
     finally:
-        (daemon.zygote if daemon else zygote).end()
+        places.end()
         lock.release()

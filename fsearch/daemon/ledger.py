@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fsearch.daemon.child import Child
+from fsearch.daemon.child import Running
 from fsearch.daemon.jobs import remove_checkpoints
 from fsearch.daemon.known import Known
 from fsearch.daemon.listener import Listener
@@ -22,7 +22,7 @@ from fsearch.plan import Plan
 from fsearch.search.board import Difference, Note, Run, differences
 from fsearch.search.next_step import boards_of
 from fsearch.search.outcomes import CLASSES
-from fsearch.search.rows import Attempt, AttemptSpec
+from fsearch.search.rows import AHEAD, Attempt, AttemptSpec
 from fsearch.store import Store
 from fsearch.store.records import Level
 from fsearch.system.process import kill_group, start_time
@@ -47,8 +47,10 @@ class Ledger:
         self._listener = listener
         self._daemon_id = daemon_id
 
-    def begin(self, child: Child, run: Run, fingerprint: str) -> None:
+    def begin(self, child: Running, run: Run, fingerprint: str) -> None:
         fingerprints = self._known.fingerprints(run.spec)
+        if run.node and run.spec.role not in AHEAD:
+            fingerprints["node"] = run.node
         child.attempt = self._known.keep(
             self._store.begin(
                 run.spec,
@@ -62,7 +64,7 @@ class Ledger:
         )
         self._listener.attempt_started(run.spec, run.try_number)
 
-    def finish(self, child: Child) -> Attempt:
+    def finish(self, child: Running) -> Attempt:
         """Write down how an attempt ended: details first, the outcome last."""
         ending = child.close()
         assert child.attempt is not None
