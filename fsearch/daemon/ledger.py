@@ -99,7 +99,7 @@ class Ledger:
         news = network_news(self._known.record.tries(spec.id, row.fingerprint), row)
         self._known.keep(row)
         if outcome.outcome_class in ("result", "configuration"):
-            remove_checkpoints(self._state, spec)
+            remove_checkpoints(self._state, spec.id)
         remove_oldest(self._state / "logs")
         if step := result.get("resumed_from_step"):
             self.event("info", f"{name_of(spec)} went on from its checkpoint at step {step}")

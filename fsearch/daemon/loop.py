@@ -27,7 +27,7 @@ from fsearch.daemon.known import Known
 from fsearch.daemon.ledger import Ledger, name_of
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.notify import Notifier
-from fsearch.daemon.places import Place, Places
+from fsearch.daemon.places import NO_KERNEL, Place, Places
 from fsearch.daemon.stop import StopSignals
 from fsearch.daemon.training import progress_of
 from fsearch.daemon.zygote import ZygoteDied
@@ -43,7 +43,7 @@ from fsearch.system.disk import shortage
 TICK_S = 0.2
 BEAT_EVERY_S = 1.0
 STOP_DEADLINE_S = 30.0
-NO_KERNEL = "torch-chunked"
+NO_PLACE = "waiting for a place to train in"
 
 
 class Daemon:
@@ -184,6 +184,7 @@ class Daemon:
         self.waits = []
         for plan in self.plans:
             if not (free := self._free()):
+                self.waits = [] if self._busy() else [Wait(None, NO_PLACE)]
                 return "running"
             while isinstance(steps := self._next_steps(plan), Note):
                 self.ledger.note(steps)
@@ -211,7 +212,7 @@ class Daemon:
         return next_steps(plan, self.known.facts, self.known.record, time.monotonic(), free)
 
     def _free(self) -> list[Place]:
-        return [place for place in self.places.places if place.child is None]
+        return [place for place in self.places.places if place.child is None and place.ready]
 
     def _busy(self) -> list[Place]:
         return [place for place in self.places.places if place.child is not None]

@@ -23,6 +23,9 @@ from fsearch.store import Store
 from fsearch.store.records import Level, Sample
 from fsearch.system.process import lives
 
+NO_KERNEL = "torch-chunked"
+"""The backend of a place without a compiled kernel."""
+
 Tell = Callable[[Level, str], object]
 """Says something that a person would want to read in a log."""
 
@@ -33,6 +36,10 @@ class Place(Protocol):
     name: str  # as a person would call it
     node: str  # of a cluster; "" is the daemon's own machine
     child: Running | None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it could run something if it is free; one that comes back soon is not."""
 
     @property
     def reading(self) -> Sample | None:
@@ -100,6 +107,7 @@ class LocalPlace:
     """A device of the machine that this process runs on, and a zygote that forks the workers for it."""
 
     node = ""
+    ready = True
 
     def __init__(self, zygote: Zygote) -> None:
         self.name = zygote.device.model
