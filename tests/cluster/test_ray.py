@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,6 +17,7 @@ from fsearch.store import Reader
 from tests.cluster.clusters import Nodes, cluster_of
 from tests.end_to_end.conftest import SHORT
 from tests.end_to_end.runs import (
+    COMMAND_LINE,
     Run,
     assert_whole,
     attempts,
@@ -92,6 +95,10 @@ def test_the_table_is_that_of_one_machine(nodes: Nodes, alone: Path, tmp_path: P
     for row in trained:
         assert row.node == baselines[row.spec.search_key, row.spec.stage, row.spec.seed].node
     assert any(two.sequence == one.sequence + 1 for one, two in pairwise(trained))
+    report = json.loads(_printed("report", "--json", "--state", str(state)))["plans"][0]
+    assert [use["node"] for use in report["nodes"]] == ["one", "two"] and report["apart"] == 0
+    assert sum(use["tries"] for use in report["nodes"]) == len([row for row in rows if row.node])
+    assert "nodes" in _printed("report", str(tmp_path / "plan.yaml"), "--state", str(state))
     for name in ("one", "two"):
         assert len(nodes.copies(name)) == 1 and list((nodes.folder(name) / "checkpoints").iterdir()) == []
 
@@ -150,6 +157,10 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
         run.start()
         assert run.wait() == 1
         assert "127.0.0.1:1" in run.told() and "Traceback" not in run.output.read_text()
+
+
+def _printed(*words: str) -> str:
+    return subprocess.run([*COMMAND_LINE, *words], capture_output=True, text=True, check=True).stdout
 
 
 def _many_done(reader: Reader, many: int) -> bool | None:
