@@ -28,6 +28,7 @@ from fsearch.system import messages, process
 LOOK_FOR_NODES_EVERY_S = 2.0
 HEAR_S = 20.0
 KNOCK_S = 10.0
+PACE_S = 0.05
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 
@@ -39,6 +40,8 @@ class Bridge:
 
         self._ray = ray
         self._channel = channel
+        self._channel.setblocking(False)
+        self._unsaid: asyncio.Queue[bytes] = asyncio.Queue()
         self._device, self._threads = device, threads
         self._decoder = messages.Decoder()
         self._actors: dict[str, Any] = {}
@@ -52,9 +55,9 @@ class Bridge:
         """Until the daemon hangs up."""
         ended = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._channel, self._receive, ended)
-        looking = asyncio.create_task(self._look_for_nodes())
-        waiting = asyncio.create_task(ended.wait())
-        done, _ = await asyncio.wait([looking, waiting], return_when=asyncio.FIRST_COMPLETED)
+        works = (self._look_for_nodes(), self._write(), ended.wait())
+        tasks = [asyncio.create_task(work) for work in works]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
@@ -167,7 +170,16 @@ class Bridge:
             return self._copies[sha256]
 
     def _say(self, message: dict[str, Any]) -> None:
-        self._channel.sendall(messages.encode(message))
+        self._unsaid.put_nowait(messages.encode(message))
+
+    async def _write(self) -> None:
+        """Write to the daemon what is to be said, together: it looks at everything each time it is woken."""
+        while True:
+            frames = [await self._unsaid.get()]
+            while not self._unsaid.empty():
+                frames.append(self._unsaid.get_nowait())
+            await asyncio.get_running_loop().sock_sendall(self._channel, b"".join(frames))
+            await asyncio.sleep(PACE_S)
 
 
 def _name(node: dict[str, Any], taken: Any) -> str:
