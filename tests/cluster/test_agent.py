@@ -16,6 +16,7 @@ import pytest
 from fsearch.cluster.agent import Agent
 from fsearch.daemon.outcomes import Ending, outcome_of
 from fsearch.system.process import start_time
+from tests.alive import runs
 from tests.end_to_end.runs import descendants
 from tests.end_to_end.stub_runs import STUB_PROGRAMS
 
@@ -42,9 +43,9 @@ class Place:
                     return said
         raise AssertionError(self.said)
 
-    def run(self) -> None:
+    def run(self, what: str = "run") -> None:
         copies = {"sha": {"meta.json": [b"{}"]}}
-        self.agent.tell({"run": copy.deepcopy(JOB), "log": "one.log", "copies": copies})
+        self.agent.tell({what: copy.deepcopy(JOB), "log": "one.log", "copies": copies})
 
     def ended(self) -> tuple[str, str]:
         """How the attempt ended that runs: word and pattern."""
@@ -57,6 +58,7 @@ JOB: dict[str, Any] = {
     "attempt": "0123",
     "role": "screen",
     "steps": 5,
+    "recipe": {},
     "batch": 2,
     "halves": ["screen"],
     "form": {},
@@ -94,6 +96,28 @@ def test_a_place_comes_up_and_trains(node: Path) -> None:
     assert place.ended() == ("completed", "result")
 
 
+def test_the_next_worker_is_made_ready_on_its_node(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits until it is to run, and is what runs then; its node knows the gap before its first step."""
+    monkeypatch.setenv("FSEARCH_STUB", "1")
+    place = Place()
+    place.until(lambda said: "up" in said)
+    zygote = _zygote()
+    place.run("ahead")  # nobody knows yet what one takes
+    place.run()
+    measured = place.until(lambda said: "ended" in said)["measured"]
+    assert measured == {"energy_mj": None, "idle_s": None}
+    place.run("ahead")
+    (ready,) = _until(lambda: _workers(zygote))
+    place.run()
+    place.until(lambda said: said.get("message", {}).get("type") == "progress")
+    assert _workers(zygote) == [ready]
+    assert place.until(lambda said: "ended" in said)["measured"]["idle_s"] > 0
+    place.run("ahead")
+    assert _until(lambda: _workers(zygote))
+    place.agent.tell({"forget": True})
+    assert _until(lambda: not _workers(zygote))
+
+
 def test_a_stop_a_kill_and_a_dead_zygote(node: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each ends the attempt as it would on the daemon's own machine, and the place goes on."""
     monkeypatch.setenv("FSEARCH_STUB", "60")
@@ -116,8 +140,20 @@ def test_a_stop_a_kill_and_a_dead_zygote(node: Path, monkeypatch: pytest.MonkeyP
     assert place.ended()[0] == "interrupted"
 
 
+def _workers(zygote: int) -> list[int]:
+    return [pid for pid in descendants(zygote) if runs(pid)]
+
+
+def _until(found: Callable[[], Any]) -> Any:
+    deadline_s = time.monotonic() + LIMIT_S
+    while not (what := found()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    return what
+
+
 def _zygote() -> int:
-    """The newest that this process has started."""
+    """The newest that this process has started, while nothing runs: what it forks looks like it."""
     found = []
     for pid in descendants(os.getpid()):
         with contextlib.suppress(OSError):
