@@ -8,12 +8,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from fsearch.store import Reader
+from tests.alive import runs
 from tests.cluster.clusters import Nodes, cluster_of
 from tests.end_to_end.conftest import SHORT
 from tests.end_to_end.runs import (
@@ -22,6 +24,7 @@ from tests.end_to_end.runs import (
     assert_whole,
     attempts,
     closing,
+    descendants,
     events,
     left_after,
     new_state,
@@ -87,6 +90,7 @@ def test_the_table_is_that_of_one_machine(nodes: Nodes, alone: Path, tmp_path: P
     trained = [row for row in rows if row.spec.role in ("screen", "confirm") and row.node]
     assert {row.node for row in trained} == {"one", "two"}
     assert {row.pid for row in trained} == {None}
+    assert sum(row.idle_s is None for row in trained) <= 4  # nothing was before the first of a place
     baselines = {
         (row.spec.search_key, row.spec.stage, row.spec.seed): row
         for row in trained
@@ -111,13 +115,13 @@ def test_a_driver_that_is_killed_goes_on(nodes: Nodes, alone: Path, tmp_path: Pa
     plan.write_text(TWO_SEARCHES)
     with run_of(state, plan, "--on", nodes.address, environment=STUBS) as run:
         run.start()
-        run.until(lambda reader: _many_done(reader, 5))
+        run.until(lambda reader: _trains_after(reader, 5))
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
         left, _ = left_after(GONE_S, run.processes)
         assert not left
         run.start()
-        run.until(lambda reader: _many_done(reader, 9))
+        run.until(lambda reader: _trains_after(reader, 9))
         os.kill(_bridge(run), signal.SIGKILL)
         run.to_the_end()
     assert_whole(state)
@@ -129,7 +133,10 @@ def test_a_driver_that_is_killed_goes_on(nodes: Nodes, alone: Path, tmp_path: Pa
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_node_that_is_killed_is_done_without(alone: Path, tmp_path: Path) -> None:
-    """kill -9 of a node while it trains: what ran there is done on others, a later one among them."""
+    """kill -9 of a node while it trains: what ran there is done on others, a later one among them.
+
+    Meanwhile places make their next worker ready.
+    """
     plan, state = tmp_path / "plan.yaml", new_state(tmp_path, None)
     plan.write_text(TWO_SEARCHES)
     with cluster_of(tmp_path / "nodes", environment={**STUBS, "FSEARCH_STUB": "2"}) as nodes:
@@ -137,6 +144,7 @@ def test_a_node_that_is_killed_is_done_without(alone: Path, tmp_path: Path) -> N
         nodes.add("two")
         with run_of(state, plan, "--on", nodes.address, environment=STUBS) as run:
             run.start()
+            run.until(lambda reader: _has_one_ready() or None)
             run.until(lambda reader: _running_on(reader, "two"))
             nodes.kill("two")
             nodes.add("three")
@@ -163,16 +171,30 @@ def _printed(*words: str) -> str:
     return subprocess.run([*COMMAND_LINE, *words], capture_output=True, text=True, check=True).stdout
 
 
-def _many_done(reader: Reader, many: int) -> bool | None:
-    return True if sum(row.outcome is not None for row in reader.attempts()) >= many else None
+def _trains_after(reader: Reader, many: int) -> bool | None:
+    """Whether some training runs after so many ends."""
+    ended = sum(row.outcome is not None for row in reader.attempts())
+    return True if ended >= many and any(row.node for row in reader.unfinished()) else None
 
 
 def _running_on(reader: Reader, node: str) -> bool | None:
     return True if any(row.node == node and row.spec.role != "probe" for row in reader.unfinished()) else None
 
 
+def _has_one_ready() -> bool:
+    """Whether some zygote has two workers, which look like it: one trains, and one gets ready."""
+    stubs = [pid for pid in descendants(1) if b"tests.stub.zygote" in _command(pid)]
+    return any(len([below for below in descendants(pid) if runs(below)]) == 2 for pid in stubs)
+
+
+def _command(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def _bridge(run: Run) -> int:
     for pid in run.processes():
-        if b"fsearch.cluster.bridge" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"fsearch.cluster.bridge" in _command(pid):
             return pid
     raise AssertionError(f"there is no bridge after {time.monotonic()} s")

@@ -7,14 +7,16 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsearch.plan import expand
 from fsearch.search.ahead import next_preparation
 from fsearch.search.board import Note, Record, Run, Wait
+from fsearch.search.expected import expected_next
 from fsearch.search.next_step import Done, Standing, next_step, next_steps
-from fsearch.search.rows import AHEAD
+from fsearch.search.rows import AHEAD, AttemptSpec
 
 from .builders import LOST, Answer, World, plan_of, row, scores
 from .test_every_history import fate, findings, plans
@@ -101,6 +103,43 @@ class Cluster(World):
         node = {"node": run.node} if run.spec.role not in AHEAD else {}
         self.rows[-1] = replace(self.rows[-1], fingerprints=node)
         self._take_in()
+
+
+@dataclass
+class Expecting(Cluster):
+    """The same, in which every end is expected, and what came then is compared with what was said before."""
+
+    right: int = 0
+
+    def _end(self, index: int, *, lost: bool) -> None:
+        run, fingerprint = self.busy[index]
+        running = replace(self.known.tries(run.spec.id, fingerprint)[-1], fingerprints={"node": run.node})
+        expected = expected_next([self.plan], self.facts, self.known, running, self.nodes, self.now_s)
+        super()._end(index, lost=lost)
+        if expected is not None:
+            free = {**dict.fromkeys(self.nodes, 0), run.node: 1}
+            (came,) = next_steps(self.plan, self.facts, self.known, self.now_s, free)
+            assert (came.spec, came.try_number, came.node) == (
+                expected.spec,
+                expected.try_number,
+                expected.node,
+            )
+            self.right += 1
+
+
+def kept(spec: AttemptSpec, number: int) -> Answer:
+    """Every variant is better than its baseline."""
+    return Answer(score=0.25 if spec.variant == "no_fs" else 0.75, screen_score=0.5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_follows_in_a_place_is_known_while_others_run(seed: int) -> None:
+    """Where variants are kept, in whatever order attempts end: attempt, try and node."""
+    tasks = [{"task": "toy", "level": level, "batch": 4} for level in (0, 1, 2)]
+    plan = plan_of(variants=["scalar_l1", "scalar_l2", "head_l1"], tasks=tasks)
+    world = Expecting(plan, kept, nodes={"a": 2, "b": 1}, seed=seed)
+    assert not any(board.apart for board in world.run().boards)
+    assert world.right > len(world.rows) / 3
 
 
 @settings(max_examples=60, deadline=None)
