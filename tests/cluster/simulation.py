@@ -2,10 +2,10 @@
 
     python -m tests.cluster.simulation --searches 1000 --places 64
 
-What decides and writes is real: `next_steps`, the record with its file, the ledger with every row, curve and
-score. Simulated are the trainings, which last as long as the table below says, and with them the clock and
-the places; no process is started, and Ray is not there. What the daemon takes for one end and the next start
-is measured and added to the simulated clock, during which the place stands idle.
+What decides and writes is real: `next_steps`, `expected_next`, the record with its file, the ledger with
+every row, curve and score. Simulated are the trainings, which last as long as the table below says, and with
+them the clock and the places; no process is started, and Ray is not there. What the daemon takes for one end
+and the next start is measured and added to the simulated clock, during which the place stands idle.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from fsearch.daemon.ledger import Ledger
 from fsearch.daemon.outcomes import Ending
 from fsearch.plan import Plan, expand, parse
 from fsearch.search.board import Note, Run, Wait
+from fsearch.search.expected import expected_next
 from fsearch.search.next_step import Done, Standing, next_steps
 from fsearch.search.specs import prepare_spec
 from fsearch.store import Store
@@ -135,6 +136,7 @@ class _Simulation:
         self.places = places
         self.now_s = self.driver_s = 0.0
         self.ends: list[tuple[float, int, str, Simulated]] = []  # a heap: when, order, node
+        self.begun: list[Simulated] = []  # of which nothing is expected yet
         self.busy_s: list[tuple[float, float]] = []  # of every attempt: from, to
         self.tail_s: float | None = None
 
@@ -142,6 +144,7 @@ class _Simulation:
         cpu_s = time.process_time()
         while True:
             standing = self._timed(self._fill)
+            self._timed(self._expect)
             if standing is not None and not self.ends:
                 break
             at_s, _, node, child = heapq.heappop(self.ends)
@@ -202,10 +205,19 @@ class _Simulation:
         )
         child = Simulated(job)
         self.ledger.begin(child, run, fingerprint)
+        self.begun.append(child)
         self.free[run.node] -= 1
         lasts_s = self.chance.uniform(*SECONDS[spec.role])
         self.busy_s.append((self.now_s, self.now_s + lasts_s))
         heapq.heappush(self.ends, (self.now_s + lasts_s, len(self.busy_s), run.node, child))
+
+    def _expect(self) -> None:
+        """What will follow each attempt that has begun, of which places would make a worker ready."""
+        for child in self.begun:
+            assert child.attempt is not None
+            now = (self.known.facts, self.known.record, child.attempt, self.free, self.now_s)
+            expected_next([self.plan], *now)
+        self.begun = []
 
     def _end(self, node: str, child: Simulated) -> None:
         self.ledger.finish(child)
