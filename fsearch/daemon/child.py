@@ -1,7 +1,7 @@
 """A process that runs one attempt for us: its messages, its progress, its end.
 
-Two kinds: a worker forked by the zygote, whose death the zygote reports, and a process of our own
-(preparation, kernel build).
+Two kinds here: a worker forked by the zygote, whose death the zygote reports, and a process of our own
+(preparation, kernel build). What they have in common with one on another machine is `Running`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,65 +47,82 @@ $FSEARCH_DEADLINE_S, in seconds, takes the place of them all.
 """
 
 
-class Child:
-    """One running attempt. `attempt` is set once its row is written."""
+class Running(ABC):
+    """One running attempt, wherever it runs. `attempt` is set once its row is written."""
 
-    def __init__(
-        self, pid: int, reader: Reader, log: Log, process: subprocess.Popen[bytes] | None = None
-    ) -> None:
-        self.pid = pid
-        self.pid_started = start_time(pid)
-        self.reader = reader
-        self.log = log
+    pid: int | None = None  # of a process of this machine
+    pid_started: float | None = None
+
+    def __init__(self) -> None:
         self.ending = Ending()
         self.evaluations: list[dict[str, Any]] = []
         self.progress: dict[str, Any] = {}
         self.training = Training()
         self.attempt: Attempt | None = None
         self.energy_mj: float | None = None  # what the GPU took meanwhile
-        self.began: dict[str, float] = {}  # when each phase did for the first time, by the monotonic clock
+        self.began: dict[str, float] = {}  # when each phase did first, by the monotonic clock of its machine
         self.idle_s: float | None = None  # how long the device had no work before its first step
-        self._process = process
-        self._status: int | None = None
-        self._oom_kills_before = oom_kills()
+        self.followed = False  # whether it was asked what will come after it
         self._heard_s = time.monotonic()
 
-    @property
-    def is_worker(self) -> bool:
-        """Forked by the zygote, rather than a process of our own."""
-        return self._process is None
-
+    @abstractmethod
     def read(self) -> list[dict[str, Any]]:
         """Take in what the process has said and printed since; gives the new messages."""
-        self.log.drain()
-        new = self.reader.read_available()
-        for message in new:
-            self._heard_s = time.monotonic()
-            kind = message.get("type")
-            if kind == "phase":
-                self.ending.phase = str(message["phase"])
-                self.began.setdefault(self.ending.phase, float(message["at_s"]))
-            elif kind == "progress":
-                if "doing" in message:
-                    message["doing"] = plain(str(message["doing"]))
-                self.progress = message
-                self.training.take(message)
-            elif kind == "evaluation":
-                self.evaluations.append(message)
-                self.training.evaluated(message)
-            elif kind == "result":
-                self.ending.result = message
-            elif kind == "error":
-                self.ending.error = message
-        return new
 
     @property
-    def open(self) -> list[Reader | Log]:
+    @abstractmethod
+    def open(self) -> Sequence[Any]:
         """What may still have something to be read, for a selector."""
-        return [
-            *([] if self.reader.closed else [self.reader]),
-            *([] if self.log.ended else [self.log]),
-        ]
+
+    @property
+    @abstractmethod
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether its training has begun and is not over."""
+        return "train" in self.began and "finish" not in self.began and not self.ended
+
+    @abstractmethod
+    def ask_to_stop(self) -> None:
+        """Have it write a checkpoint and report `interrupted`."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it at once."""
+
+    @abstractmethod
+    def close(self) -> Ending:
+        """The whole story of a process that has ended."""
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Take in one message of the process."""
+        self._heard_s = time.monotonic()
+        kind = message.get("type")
+        if kind == "phase":
+            self.ending.phase = str(message["phase"])
+            self.began.setdefault(self.ending.phase, float(message["at_s"]))
+        elif kind == "progress":
+            if "doing" in message:
+                message["doing"] = plain(str(message["doing"]))
+            self.progress = message
+            self.training.take(message)
+        elif kind == "evaluation":
+            self.evaluations.append(message)
+            self.training.evaluated(message)
+        elif kind == "result":
+            self.ending.result = message
+        elif kind == "error":
+            self.ending.error = message
+
+    def end_if_it_hangs(self) -> None:
+        """End it if its phase has been silent for too long."""
+        if self.overdue():
+            self.read()  # what it has said while the record kept us waiting
+        if self.overdue() and not self.ended and self.ending.silent_s is None:
+            self.ending.silent_s = self.silent_s()
+            self.kill()
 
     def silent_s(self) -> float:
         return time.monotonic() - self._heard_s
@@ -114,8 +133,45 @@ class Child:
         deadline_s = float(asked) if asked else PROGRESS_DEADLINE_S.get(self.ending.phase, 900.0)
         return self.silent_s() > deadline_s
 
+
+class Child(Running):
+    """A process of this machine."""
+
+    pid: int
+
+    def __init__(
+        self, pid: int, reader: Reader, log: Log, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        super().__init__()
+        self.pid = pid
+        self.pid_started = start_time(pid)
+        self.reader = reader
+        self.log = log
+        self._process = process
+        self._status: int | None = None
+        self._oom_kills_before = oom_kills()
+
+    @property
+    def is_worker(self) -> bool:
+        """Forked by the zygote, rather than a process of our own."""
+        return self._process is None
+
+    def read(self) -> list[dict[str, Any]]:
+        self.log.drain()
+        new = self.reader.read_available()
+        for message in new:
+            self.take(message)
+        return new
+
+    @property
+    def open(self) -> Sequence[Any]:
+        return [
+            *([] if self.reader.closed else [self.reader]),
+            *([] if self.log.ended else [self.log]),
+        ]
+
     def ask_to_stop(self) -> None:
-        """SIGTERM: a worker writes a checkpoint and reports `interrupted`."""
+        """SIGTERM."""
         self.ending.stopped = True
         if self.ended:
             return
@@ -150,7 +206,7 @@ class Child:
         return self._status is not None
 
     def close(self) -> Ending:
-        """The whole story of a process that has ended; its descendants are killed."""
+        """The same, and its descendants are killed."""
         assert self._status is not None
         faults.point("before a process is taken leave of")
         if self._process is not None:

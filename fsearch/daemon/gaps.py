@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import time
 
-from fsearch.daemon.child import Child
+from fsearch.daemon.child import Running
 
 
 class Gaps:
-    """The gaps of one daemon. What is before its first training is none: nothing was working yet."""
+    """The gaps of one place. What is before its first training is none: nothing was working yet."""
 
     def __init__(self) -> None:
         self._worked_until_s: float | None = None
 
-    def ended(self, child: Child) -> None:
+    def ended(self, child: Running) -> None:
         """A worker has ended: note on it how long the device was idle before it, and until when it worked.
 
         One that never came to a step worked for no time, and the gap goes on.

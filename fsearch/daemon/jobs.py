@@ -132,8 +132,8 @@ def _is_over(tries: Sequence[Attempt]) -> bool:
     return tries[-1].outcome_class in ("result", "configuration") or unknown >= UNKNOWN_TRIES
 
 
-def remove_checkpoints(state: Path, spec: AttemptSpec) -> None:
+def remove_checkpoints(state: Path, identity: str) -> None:
     """Remove what an attempt has left of its checkpoints: the newest, the one before, a half-written one."""
-    for path in (state / "checkpoints").glob(f"*{spec.id}.pt*"):
+    for path in (state / "checkpoints").glob(f"*{identity}.pt*"):
         faults.point("before a checkpoint is removed")
         path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fsearch.daemon.child import Child
+from fsearch.daemon.child import Running
 from fsearch.daemon.jobs import remove_checkpoints
 from fsearch.daemon.known import Known
 from fsearch.daemon.listener import Listener
@@ -20,9 +20,9 @@ from fsearch.daemon.outcomes import outcome_of
 from fsearch.daemon.results import evaluation, figures
 from fsearch.plan import Plan
 from fsearch.search.board import Difference, Note, Run, differences
-from fsearch.search.next_step import standing_of
+from fsearch.search.next_step import boards_of
 from fsearch.search.outcomes import CLASSES
-from fsearch.search.rows import Attempt, AttemptSpec
+from fsearch.search.rows import AHEAD, Attempt, AttemptSpec
 from fsearch.store import Store
 from fsearch.store.records import Level
 from fsearch.system.process import kill_group, start_time
@@ -47,8 +47,10 @@ class Ledger:
         self._listener = listener
         self._daemon_id = daemon_id
 
-    def begin(self, child: Child, run: Run, fingerprint: str) -> None:
+    def begin(self, child: Running, run: Run, fingerprint: str) -> None:
         fingerprints = self._known.fingerprints(run.spec)
+        if run.node and run.spec.role not in AHEAD:
+            fingerprints["node"] = run.node
         child.attempt = self._known.keep(
             self._store.begin(
                 run.spec,
@@ -62,7 +64,7 @@ class Ledger:
         )
         self._listener.attempt_started(run.spec, run.try_number)
 
-    def finish(self, child: Child) -> Attempt:
+    def finish(self, child: Running) -> Attempt:
         """Write down how an attempt ended: details first, the outcome last."""
         ending = child.close()
         assert child.attempt is not None
@@ -98,7 +100,7 @@ class Ledger:
         news = network_news(self._known.record.tries(spec.id, row.fingerprint), row)
         self._known.keep(row)
         if outcome.outcome_class in ("result", "configuration"):
-            remove_checkpoints(self._state, spec)
+            remove_checkpoints(self._state, spec.id)
         remove_oldest(self._state / "logs")
         if step := result.get("resumed_from_step"):
             self.event("info", f"{name_of(spec)} went on from its checkpoint at step {step}")
@@ -140,9 +142,9 @@ class Ledger:
 
     def _difference(self, row: Attempt) -> Difference | None:
         for plan in self._plans:
-            for board in standing_of(plan, self._known.facts, self._known.record).boards:
-                found = differences(board).get(row.spec.id)
-                if found is not None:
+            boards, _ = boards_of(plan, self._known.facts, self._known.record)
+            for board in boards:
+                if row.spec.id in board.asked and (found := differences(board).get(row.spec.id)):
                     return found
         return None
 

@@ -1,67 +1,63 @@
 """The daemon: a loop of named steps around one pure function.
 
-    read what the processes say -> write down what ended -> end what hangs -> replace a dead zygote
-    -> look for room on the disk -> start preparations -> start the next attempt
-    -> have the one after it made ready -> sleep until something happens
+    read what the processes say -> write down what ended -> end what hangs -> replace what has died
+    -> look for room on the disk -> start preparations -> start the next attempts
+    -> have those after them made ready -> sleep until something happens
 
 It decides nothing: what comes next is `fsearch.search.next_step`, what an ending means is
-`fsearch.daemon.outcomes`. It keeps no state that the record does not have, apart from the processes
-that run. It imports no torch and is the only writer of the record.
+`fsearch.daemon.outcomes`; where things run is `fsearch.daemon.places`. It keeps no state that the record
+does not have, apart from the processes that run. It imports no torch and is the only writer of the record.
 """
 
 from __future__ import annotations
 
 import selectors
-import signal
 import time
 import uuid
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fsearch.daemon.backups import Backups
-from fsearch.daemon.card import Card
-from fsearch.daemon.child import Child, spawn
-from fsearch.daemon.devices import Device
-from fsearch.daemon.fingerprint import environment
+from fsearch.daemon.child import Child, Running, spawn
 from fsearch.daemon.hindrance import Hindrance
-from fsearch.daemon.host_memory import attempt_memory_mib
-from fsearch.daemon.jobs import build_job, inspect_job, prepare_job, remove_stale_checkpoints
+from fsearch.daemon.jobs import attempt_job, build_job, inspect_job, prepare_job, remove_stale_checkpoints
 from fsearch.daemon.known import Known
 from fsearch.daemon.ledger import Ledger, name_of
 from fsearch.daemon.listener import Listener
 from fsearch.daemon.notify import Notifier
+from fsearch.daemon.places import NO_KERNEL, Place, Places
 from fsearch.daemon.stop import StopSignals
-from fsearch.daemon.telemetry import Telemetry
-from fsearch.daemon.workers import Workers
-from fsearch.daemon.zygote import Zygote, ZygoteDied
+from fsearch.daemon.training import progress_of
+from fsearch.daemon.zygote import ZygoteDied
 from fsearch.plan import Plan
 from fsearch.search.ahead import build_standing, next_preparation
 from fsearch.search.board import Note, Run, Wait
-from fsearch.search.next_step import Done, next_step, standing_of
+from fsearch.search.expected import expected_next
+from fsearch.search.next_step import Done, next_steps, standing_of
 from fsearch.search.outcomes import Open
 from fsearch.search.rows import AHEAD, Attempt
 from fsearch.store import Store, StoreError
 from fsearch.system.disk import shortage
-from fsearch.system.process import lives
 
 TICK_S = 0.2
 BEAT_EVERY_S = 1.0
 STOP_DEADLINE_S = 30.0
-NO_KERNEL = "torch-chunked"
+NO_PLACE = "waiting for a place to train in"
 
 
 class Daemon:
-    """One run of `fsearch run`: from the locked device and the open record to an exit code."""
+    """One run of `fsearch run`: from the places and the open record to an exit code."""
 
     def __init__(
         self,
         plans: list[Plan],
         store: Store,
         state: Path,
-        zygote: Zygote,
+        places: Places,
         *,
-        device: Device,
         threads: int,
         daemon_id: str,
         stop: StopSignals,
@@ -71,8 +67,8 @@ class Daemon:
         self.plans = plans
         self.store = store
         self.state = state
-        self.zygote = zygote
-        self.device = device
+        self.places = places
+        self.threads = threads
         self.id = daemon_id
         self.listener = listener
         self.stop = stop
@@ -80,13 +76,10 @@ class Daemon:
         store.hindered = self.hindrance = Hindrance(listener, stop)
         self.notifier = Notifier(plans, store, state)
         self.hindrance.meanwhile = self.notifier.stands
-        self.known = Known(store, plans, environment(device.model, threads), daemon_id)
+        self.known = Known(store, plans, places.environment, daemon_id)
         self.ledger = Ledger(store, self.known, plans, state, listener, daemon_id)
-        self.card = Card(device.uuid, self.ledger.event) if device.uuid else None
-        self.known.memory_mib = self.card.attempt_memory_mib if self.card else attempt_memory_mib()
-        self.workers = Workers(plans, self.known, self.ledger, device, threads, state)
-        self.telemetry = Telemetry(store, self.card) if self.card else None
-        self.worker: Child | None = None  # the one process that uses the device
+        places.use(store, self.ledger.event)
+        self.known.memory_mib = places.memory_mib
         self.preparations: dict[bool, Child] = {}  # at most one that downloads, and one that does not
         self.waits: list[Wait] = []  # what keeps each unfinished plan from training
         self._beat_s = 0.0
@@ -114,23 +107,22 @@ class Daemon:
         self._back_up()  # while torch is loaded
         self.ledger.end_what_the_last_daemon_left()
         remove_stale_checkpoints(self.state, self.known.record, self.known.facts.environment)
-        self._wait_for_zygote()
+        self._use_backend(self.places.start_up())
         while True:
             self._back_up()
             self._read_messages()
             self._write_down_what_ended()
             self._end_what_hangs()
-            self._watch_the_card()
             if self.stop.count:
                 if self._stopped():
                     return 130
             else:
-                self._replace_a_dead_zygote()
+                self._use_backend(self.places.mend())
                 self._look_for_room()
                 self._start_preparations()
-                if self._start_the_next_attempt() == "finished":
+                if self._start_the_next_attempts() == "finished":
                     return 75 if self._gave_a_download_up() else 0
-                self.workers.look_ahead(None if self._short_of_room else self.worker, self.zygote)
+                self._make_the_next_ready()
             for failure in self.notifier.tend(self.known):
                 self.ledger.event("warning", failure)
             self._beat()
@@ -139,11 +131,13 @@ class Daemon:
     # The steps
 
     def _read_messages(self) -> None:
+        self.places.hear()
         for child in self._children():
             for message in child.read():
                 if message.get("type") == "notice" and child.attempt:
                     self.ledger.event("warning", f"{name_of(child.attempt.spec)}: {message['text']}")
-                if message.get("type") != "progress" or child is not self.worker or not child.attempt:
+                prepares = child in self.preparations.values()
+                if message.get("type") != "progress" or prepares or not child.attempt:
                     continue
                 if "doing" in message:
                     self.listener.doing(child.attempt.spec, message["doing"])
@@ -155,25 +149,14 @@ class Daemon:
                         message.get("loss"),
                         message.get("tokens_per_s"),
                     )
-        for death in self.zygote.deaths():
-            if self.worker and self.worker.is_worker and self.worker.pid == death["exited"]:
-                self.worker.zygote_reported(int(death["status"]))
-        worker = self.worker
-        orphaned = worker is not None and worker.is_worker and not worker.ended and not self.zygote.alive
-        if worker is not None and orphaned and not lives(worker.pid, worker.pid_started):
-            worker.ending.zygote_died = True
-            worker.zygote_reported(signal.SIGKILL)
 
     def _write_down_what_ended(self) -> None:
-        if self.worker and self.worker.ended:
-            child, self.worker = self.worker, None
-            if self.telemetry:
-                self.telemetry.end()
-            self.workers.ended(child)
-            row = self.ledger.finish(child)
-            self.notifier.row_ended(row, self.known)
-            if row.spec.role == "build":
-                self._use_kernel(row)
+        for place in self._busy():
+            if place.child and place.child.ended:
+                row = self.ledger.finish(place.leave())
+                self.notifier.row_ended(row, self.known)
+                if row.spec.role == "build":
+                    self._use_kernel(row)
         for downloads, child in list(self.preparations.items()):
             if child.ended:
                 del self.preparations[downloads]
@@ -181,27 +164,7 @@ class Daemon:
 
     def _end_what_hangs(self) -> None:
         for child in self._children():
-            if child.overdue():
-                child.read()  # what it has said while the record kept us waiting
-            if child.overdue() and not child.ended and child.ending.silent_s is None:
-                child.ending.silent_s = child.silent_s()
-                child.kill()
-
-    def _watch_the_card(self) -> None:
-        """Take a reading of the GPU; an attempt on one that is lost would wait for it for ever."""
-        if self.card is None or self.telemetry is None:
-            return
-        self.telemetry.sample()
-        child = self.worker
-        if self.card.lost and child and child.is_worker and not child.ended and not child.ending.gpu_lost:
-            child.ending.gpu_lost = True
-            child.kill()
-
-    def _replace_a_dead_zygote(self) -> None:
-        if not self.zygote.alive and self.worker is None:
-            self.ledger.event("warning", "the process that forks workers died; a new one is started")
-            self.zygote.end()
-            self._new_zygote()
+            child.end_if_it_hangs()
 
     def _start_preparations(self) -> None:
         """Two places, so that a hub that hangs never keeps data waiting that are here."""
@@ -219,27 +182,62 @@ class Daemon:
                 self.preparations[downloads] = child
                 self.ledger.begin(child, run, self.known.facts.environment)
 
-    def _start_the_next_attempt(self) -> str:
-        """Give the device its next work: "finished" when every plan is done."""
-        if self.worker is not None:
-            return "running"
+    def _start_the_next_attempts(self) -> str:
+        """Give every free place its next work: "finished" when every plan is done."""
         self.waits = []
         for plan in self.plans:
-            while isinstance(step := self._next_step(plan), Note):
-                self.ledger.note(step)
-            if self._short_of_room and not isinstance(step, Done):
+            if not (free := self._free()):
+                self.waits = [] if self._busy() else [Wait(None, NO_PLACE)]
+                return "running"
+            while isinstance(steps := self._next_steps(plan), Note):
+                self.ledger.note(steps)
+            if isinstance(steps, Done):
+                continue
+            if self._short_of_room:
                 self.waits = [Wait(None, self._short_of_room)]
                 return "waiting"
-            if isinstance(step, Run):
-                held = self._held_by_the_last(step)
-                if held is None:
-                    self._start(step)
-                    return "running"
-                self.waits = [Wait(None, held)]
-                return "waiting"
-            if isinstance(step, Wait):
-                self.waits.append(step)
-        return "waiting" if self.waits or self.preparations else "finished"
+            if isinstance(steps, Wait):
+                self.waits.append(steps)
+                continue
+            for run in steps:
+                place = next(place for place in free if place.node == run.node and place.child is None)
+                held = place.held() if run.spec.role not in AHEAD else None
+                if held is not None:
+                    self.waits = [Wait(None, held)]
+                    return "waiting"
+                if not self._start(run, place):
+                    return "waiting"
+        return "waiting" if self.waits or self._children() else "finished"
+
+    def _next_steps(self, plan: Plan) -> Sequence[Run] | Note | Wait | Done:
+        free = Counter({place.node: 0 for place in self.places.places})
+        free.update(place.node for place in self._free())
+        return next_steps(plan, self.known.facts, self.known.record, time.monotonic(), free)
+
+    def _free(self) -> list[Place]:
+        return [place for place in self.places.places if place.child is None and place.ready]
+
+    def _busy(self) -> list[Place]:
+        return [place for place in self.places.places if place.child is not None]
+
+    def _make_the_next_ready(self) -> None:
+        """Of each attempt that trains, once: have its place make the worker ready that will likely follow."""
+        if self._short_of_room:
+            return
+        nodes = {place.node for place in self.places.places}
+        for place in self._busy():
+            child = place.child
+            if child is None or child.attempt is None or child.followed or not child.trains:
+                continue
+            child.followed = True
+            facts, record = self.known.facts, self.known.record
+            run = expected_next(self.plans, facts, record, child.attempt, nodes, time.monotonic())
+            if run is not None:
+                place.make_ready(self._job(run), self.ledger.log_of(run.spec, run.try_number))
+
+    def _forget_those_ready(self) -> None:
+        for place in self.places.places:
+            place.forget()
 
     def _look_for_room(self) -> None:
         """See whether the disk has room for what another process writes. When that changes, it is told."""
@@ -250,26 +248,17 @@ class Daemon:
             self.ledger.event("info", f"there is room again on the disk of {self.state}")
             self.notifier.waits_no_more("room")
         if short:
-            self.workers.forget()
+            self._forget_those_ready()
             self.notifier.waits("room", "disk", short)
         self._short_of_room = short
-
-    def _held_by_the_last(self, run: Run) -> str | None:
-        """What a training waits for: memory of the GPU that the one before has not given back yet."""
-        if self.card is None or run.spec.role in AHEAD:
-            return None
-        return self.card.waits_for(time.monotonic())
 
     def _gave_a_download_up(self) -> bool:
         standings = (standing_of(plan, self.known.facts, self.known.record) for plan in self.plans)
         return any(board.outage for standing in standings for board in standing.boards)
 
-    def _next_step(self, plan: Plan) -> Run | Note | Wait | Done:
-        return next_step(plan, self.known.facts, self.known.record, time.monotonic())
-
     def _stopped(self) -> bool:
         """Stop what runs; True once nothing does. A second signal does not wait."""
-        self.workers.forget()
+        self._forget_those_ready()
         children = self._children()
         for child in children:
             if not child.ending.stopped:
@@ -283,8 +272,8 @@ class Daemon:
         now = time.monotonic()
         if now - self._beat_s >= BEAT_EVERY_S:
             self._beat_s = now
-            self.store.beat(self.id, self._step_text(), self._progress())
-            if self.worker is None and self.waits:
+            self.store.beat(self.id, self._step_text(), progress_of(self.places.places))
+            if self.waits and not self._busy():
                 wait = min(self.waits, key=lambda wait: (wait.until_s is None, wait.until_s))
                 self.listener.waiting(wait.why, wait.left_s(now))
 
@@ -297,49 +286,52 @@ class Daemon:
     def _sleep(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self.stop.wakeup_fd, selectors.EVENT_READ)
-            if self.zygote.alive:
-                selector.register(self.zygote.socket, selectors.EVENT_READ)
-            for child in self._children():
-                for source in child.open:
-                    selector.register(source, selectors.EVENT_READ)
+            for source in (*self.places.sources, *(one for child in self._children() for one in child.open)):
+                selector.register(source, selectors.EVENT_READ)
             selector.select(TICK_S)
         self.stop.drain()
 
     # Starting one attempt, and what a build means for those after it
 
-    def _start(self, run: Run) -> None:
-        role = run.spec.role
+    def _start(self, run: Run, place: Place) -> bool:
+        """Start an attempt, if it can be. What makes ready for training is a process of this machine."""
+        role, log = run.spec.role, self.ledger.log_of(run.spec, run.try_number)
+        fingerprint = self.known.facts.environment
+        child: Running
         if role == "build":
-            job = build_job(self.state / "cache" / "kernel", self.device.cuda)
-            child = spawn("build", job, self.ledger.log_of(run.spec, run.try_number))
-            fingerprint = self.known.facts.environment
+            child = spawn("build", build_job(self.state / "cache" / "kernel", self.places.device.cuda), log)
         elif role == "inspect":
-            child = spawn(
-                "inspect",
-                inspect_job(run.spec.model["checkpoint"]),
-                self.ledger.log_of(run.spec, run.try_number),
-            )
-            fingerprint = self.known.facts.environment
+            child = spawn("inspect", inspect_job(run.spec.model["checkpoint"]), log)
         else:
-            fingerprint = self.known.facts.fingerprint(self.known.data_of(run.spec))
-            if self.telemetry:
-                self.telemetry.before()
+            job = self._job(run)
+            fingerprint = job["fingerprint"]
             try:
-                child = self.workers.start(run, self.zygote)
+                child = place.fork(job, log)
             except ZygoteDied:
-                self.zygote.end()  # replaced in the next round, and the attempt asked for again
-                return
-        self.worker = child
+                return False  # replaced in the next round, and the attempt asked for again
+        place.child = child
         self._beat_s = 0.0  # so that nobody is shown the step of the attempt before
         self.ledger.begin(child, run, fingerprint)
-        if self.telemetry and child.is_worker:
-            self.telemetry.begin(child)
+        place.began()
+        return True
+
+    def _job(self, run: Run) -> dict[str, Any]:
+        data = self.known.data_of(run.spec)
+        return attempt_job(
+            run,
+            data,
+            self.known.model_of(run.spec),
+            fingerprint=self.known.facts.fingerprint(data),
+            device=self.places.device.torch,
+            threads=self.threads,
+            backend=self.known.backend,
+            state=self.state,
+        )
 
     def _use_kernel(self, row: Attempt) -> None:
         """After a build: the zygote loads the kernel; without one everything goes on with the fallback."""
         if row.outcome == "completed":
-            self.zygote.end()
-            self._new_zygote()
+            self._use_backend(self.places.renew())
         elif isinstance(build_standing(self.plans[0], self.known.facts, self.known.record), Open):
             return  # it is tried again
         if not self.known.backend:
@@ -350,44 +342,30 @@ class Daemon:
 
     # Around it
 
-    def _children(self) -> list[Child]:
-        return [*([self.worker] if self.worker else []), *self.preparations.values()]
+    def _children(self) -> list[Running]:
+        here = [place.child for place in self.places.places if place.child is not None]
+        return [*here, *self.preparations.values()]
 
-    def _wait_for_zygote(self) -> None:
-        """Wait until torch is loaded. A zygote that is killed meanwhile is replaced, at most twice."""
-        for killed in range(3):
-            try:
-                self.known.backend = self.zygote.wait_ready() or self.known.backend
-                return
-            except ZygoteDied:
-                self.zygote.end()
-                if killed == 2 or self.zygote.process.returncode >= 0:
-                    raise
-                self.zygote = self.zygote.successor()
-
-    def _new_zygote(self) -> None:
-        """A new zygote in the place of one that has ended, with the kernel if it is built by now."""
-        self.zygote = self.zygote.successor()
-        self._wait_for_zygote()
+    def _use_backend(self, backend: str) -> None:
+        self.known.backend = backend or self.known.backend
 
     def _step_text(self) -> str:
         if self.stop.count:
             return "stopping"
-        if self.worker is None or self.worker.attempt is None:
+        children = [place.child for place in self._busy() if place.child and place.child.attempt]
+        if not children:
             now_s = time.monotonic()
             return "; ".join(wait.told(now_s) for wait in self.waits) or "between attempts"
-        spec, progress = self.worker.attempt.spec, self.worker.progress
-        name = name_of(spec)
-        if "step" in progress:
-            return f"{name}: step {progress['step']} of {progress['steps']}"
-        return f"{name}: {progress.get('doing', self.worker.ending.phase)}"
+        return "; ".join(_doing(child) for child in children)
 
-    def _progress(self) -> dict[str, Any]:
-        """What the attempt that trains has said, for screens."""
-        child = self.worker
-        if child is None or child.attempt is None:
-            return {}
-        return child.training.told(child.attempt, self.telemetry.latest if self.telemetry else None)
+
+def _doing(child: Running) -> str:
+    """What an attempt is doing, for people."""
+    assert child.attempt is not None
+    name, progress = name_of(child.attempt.spec), child.progress
+    if "step" in progress:
+        return f"{name}: step {progress['step']} of {progress['steps']}"
+    return f"{name}: {progress.get('doing', child.ending.phase)}"
 
 
 def new_daemon_id() -> str:

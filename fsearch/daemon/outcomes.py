@@ -32,6 +32,8 @@ class Ending:
     zygote_died: bool = False
     host_out_of_memory: bool = False  # the kernel's out-of-memory killer struck meanwhile
     gpu_lost: bool = False  # NVML said so, and we ended it
+    lost: str = ""  # why its place is gone, if it is
+    node_lost: bool = False  # together with the node
     others_mib: float = 0.0  # of the GPU's memory, what others took meanwhile and have not had at our start
 
 
@@ -105,6 +107,8 @@ def _told_by(ending: Ending) -> Outcome:
         if word == "interrupted":
             pattern = "stopped" if ending.stopped else "stopped from outside"
         return Outcome(word, str(ending.result.get("reason", "")), pattern)
+    if ending.lost:
+        return Outcome("interrupted", ending.lost, "node lost" if ending.node_lost else "place lost")
     if ending.gpu_lost:
         reason = f"the GPU is lost, says NVML, in phase {ending.phase}; the driver's log may say why"
         return Outcome("gpu_lost", reason, "NVML: GPU is lost")

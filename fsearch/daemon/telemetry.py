@@ -21,7 +21,7 @@ _WRITTEN_TOGETHER = 10
 class Telemetry:
     """The readings of one attempt after another, written into the record."""
 
-    def __init__(self, store: Store, card: Card) -> None:
+    def __init__(self, store: Store | None, card: Card) -> None:
         self._store, self._card = store, card
         self._child: Child | None = None
         self._samples: list[Sample] = []
@@ -83,6 +83,10 @@ class Telemetry:
         return reading.energy_mj - self._energy_mj
 
     def _write(self, child: Child) -> None:
-        assert child.attempt is not None
-        self._store.add_telemetry(child.attempt.spec.id, child.attempt.try_number, self._samples)
+        self.write(child, self._samples)
         self._samples = []
+
+    def write(self, child: Child, samples: list[Sample]) -> None:
+        """Write readings into the record."""
+        assert self._store is not None and child.attempt is not None
+        self._store.add_telemetry(child.attempt.spec.id, child.attempt.try_number, samples)

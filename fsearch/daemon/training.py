@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsearch.search.rows import Attempt
 from fsearch.store.records import Sample
+
+if TYPE_CHECKING:
+    from fsearch.daemon.places import Place
 
 CURVE_POINTS = 40
 """Of the curve of losses, however many steps there are."""
@@ -73,6 +76,23 @@ class Training:
         began_s, first_step = self._first
         done, passed_s = self._step - first_step, self._latest_s - began_s
         return passed_s / done * (self._steps - self._step) if done > 0 else None
+
+
+def progress_of(places: Sequence[Place]) -> dict[str, Any]:
+    """What the places say, as JSON: all of what began last, and of a cluster a line for each place."""
+    busy = [(place, place.child, place.child.attempt) for place in places if place.child]
+    training = [(child.training.told(row, place.reading), row) for place, child, row in busy if row]
+    newest: dict[str, Any] = max(training, key=lambda one: one[1].sequence)[0] if training else {}
+    if not any(place.node for place in places):
+        return newest
+    lines: list[dict[str, Any]] = []
+    for place in places:
+        row = place.child.attempt if place.child else None
+        said = place.child.progress if place.child else {}
+        step: dict[str, Any] = {name: said[name] for name in ("step", "steps") if name in said}
+        what = {"attempt": row.spec.id, "try": row.try_number, **step} if row else {}
+        lines.append({"place": place.name, "node": place.node, **what})
+    return {**newest, "places": lines}
 
 
 def _finite(number: Any) -> float | None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 from fsearch.plan import Plan, Search, expand
-from fsearch.search.board import Board, Outage, Record, Run, Wait
-from fsearch.search.outcomes import NETWORK, Closed, Open, of_one_daemon, standing
+from fsearch.search.board import Board, Busy, Outage, Record, Run, Wait
+from fsearch.search.outcomes import NETWORK, Closed, Open, of_one_daemon, runs, standing
 from fsearch.search.rows import Attempt, AttemptSpec, Facts
 from fsearch.search.specs import build_spec, inspect_spec, prepare_spec, search_data_key
 
@@ -28,9 +28,11 @@ def build_standing(plan: Plan, facts: Facts, record: Record) -> Closed | Open:
     return _standing(build_spec(plan.id, facts.environment), plan, facts, record)
 
 
-def build_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | Wait:
+def build_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | Wait | Busy:
     """The kernel's build, or what it waits for."""
     spec = build_spec(plan.id, facts.environment)
+    if runs(_tries(spec, facts, record), facts.daemon):
+        return Busy(spec.id)
     state = build_standing(plan, facts, record)
     if isinstance(state, Open) and state.not_before_s > now_s:
         return Wait(state.not_before_s, f"the kernel's build is tried again: {state.why}")
@@ -53,34 +55,36 @@ def left_open(plan: Plan, facts: Facts, record: Record) -> Run | None:
 
 def inspection_step(
     plan: Plan, search: Search, facts: Facts, record: Record, now_s: float
-) -> tuple[Board, Run | Wait | None]:
+) -> tuple[Board, Sequence[Run | Wait | Busy]]:
     """The board of a search whose checkpoint is not inspected, and how it comes to be.
 
     An inspection that once completed does not stand for a file that is not the same any more.
     """
     spec = inspect_spec(plan, facts.environment)
+    if runs(_tries(spec, facts, record), facts.daemon):
+        return Board(search), (Busy(spec.id),)
     state = _standing(spec, plan, facts, record)
     place = plan.checkpoint or ""
     if _refused(state):
-        return _failed(search, "the model cannot be trained from", state, place), None
+        return _failed(search, "the model cannot be trained from", state, place), ()
     if isinstance(state, Open) and state.not_before_s > now_s:
-        return Board(search), Wait(state.not_before_s, _waiting(place, state.why))
-    return Board(search), Run(spec, record.next_try_number(spec.id))
+        return Board(search), (Wait(state.not_before_s, _waiting(place, state.why)),)
+    return Board(search), (Run(spec, record.next_try_number(spec.id)),)
 
 
 def preparation_step(
     plan: Plan, search: Search, facts: Facts, record: Record, now_s: float
-) -> tuple[Board, Wait | None]:
+) -> tuple[Board, Sequence[Wait]]:
     """The board of a search whose data are not ready, and what it waits for."""
     state = _standing(prepare_spec(search, facts.environment), plan, facts, record)
     if _refused(state):
         what = "the data could not be prepared"
-        return _failed(search, what, state, search.download or search.label), None
+        return _failed(search, what, state, search.download or search.label), ()
     if isinstance(state, Closed) or not state.why:
-        return Board(search), Wait(None, f"{search.label}: its data are being prepared")
+        return Board(search), (Wait(None, f"{search.label}: its data are being prepared"),)
     until_s = state.not_before_s if state.not_before_s > now_s else None
     what = search.download or f"the data of {search.label}"
-    return Board(search), Wait(until_s, _waiting(what, state.why))
+    return Board(search), (Wait(until_s, _waiting(what, state.why)),)
 
 
 def next_preparation(

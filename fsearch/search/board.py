@@ -12,7 +12,7 @@ from typing import Literal
 from fsearch.plan import Search, Variant
 from fsearch.search.futility import Look
 from fsearch.search.rows import Attempt, AttemptSpec
-from fsearch.search.screening import Decision, Tie, d_acc, tied
+from fsearch.search.screening import Decision, Tie, apart, d_acc, tied
 from fsearch.search.statistics import OperatingCard
 
 Exit = Literal["noop", "pruned", "not_promoted", "failed"]
@@ -26,6 +26,7 @@ class Run:
     try_number: int
     noop_reference: Attempt | None = None
     look: Look | None = None  # of a variant that may be stopped early
+    node: str = ""  # where; "" is the daemon's own machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,14 @@ class Wait:
         return self.why if left_s is None else f"{self.why}; next try in {left_s:.0f} s"
 
 
-Step = Run | Note | Wait
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Nothing to run before an attempt that runs has ended: `what` is its id."""
+
+    what: str
+
+
+Step = Run | Note | Wait | Busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +166,13 @@ class Board:
         return [tie for (stage, seed), some in rows.items() for tie in tied(stage, seed, some)]
 
     @property
+    def apart(self) -> list[tuple[Attempt, Attempt]]:
+        """The compared rows, variant and baseline, that ran on two machines because one was lost between."""
+        compared = [(one.row, one.baseline) for entry in self.variants for one in entry.screens]
+        compared += [(one.row, one.baseline) for entry in self.variants for one in entry.pairs]
+        return [pair for pair in compared if apart(*pair)]
+
+    @property
     def promoted(self) -> list[VariantBoard]:
         """The variants under confirmation, merged ones counted once."""
         return [entry for entry in self.variants if entry.promoted and entry.same_as is None]
@@ -172,9 +187,9 @@ class Record:
     """All tries by attempt id: the rows that decisions are made from.
 
     It may begin with some of them: `find` gives all tries of an attempt that is not among those, and is asked
-    once for each. The boards of walks that have ended are kept until a row of theirs is added: a decision
-    costs what is still open, not what is done. With `outlines` they are kept without rows, and those are
-    asked for again where they are needed: so does memory.
+    once for each. Boards are kept until a row of theirs is added: a decision costs what has changed, not what
+    is done or runs. With `outlines` those of walks that have ended are kept without rows, and those are asked
+    for again where they are needed: so does memory.
     """
 
     def __init__(
@@ -187,35 +202,43 @@ class Record:
         self._find = find
         self._outlines = outlines
         self._tries: dict[str, list[Attempt]] = {}
-        self._ended: dict[Hashable, tuple[frozenset[str], Board]] = {}  # with the ids it asked for
+        self._kept: dict[Hashable, tuple[Board, Sequence[Step]]] = {}
+        self._asking: dict[str, set[Hashable]] = {}  # which of them asked for an id
         for attempt in sorted(attempts, key=lambda attempt: attempt.sequence):
             self._tries.setdefault(attempt.spec.id, []).append(attempt)
 
     def add(self, attempt: Attempt) -> None:
         """Take in a row that was written: a new try, or how one ended."""
         tries = self.all_tries(attempt.spec.id)
-        self._ended = {key: kept for key, kept in self._ended.items() if attempt.spec.id not in kept[0]}
+        for key in self._asking.pop(attempt.spec.id, ()):
+            self._kept.pop(key, None)
         others = [row for row in tries if row.try_number != attempt.try_number]
         self._tries[attempt.spec.id] = sorted([*others, attempt], key=lambda row: row.sequence)
 
     def supposing(self, attempt: Attempt) -> Record:
         """What the record would be with another row; it itself stays as it is."""
         other = Record(find=self.all_tries)
-        other._ended = dict(self._ended)
+        other._kept = dict(self._kept)
+        other._asking = {attempt.spec.id: set(self._asking.get(attempt.spec.id, ()))}
         other.add(attempt)
         return other
 
-    def keep_ended(self, key: Hashable, board: Board) -> None:
-        """Keep the board of a walk that has ended; `key` is all that it is a function of but the rows."""
-        self._ended[key] = frozenset(board.asked), board.outline() if self._outlines else board
-        if self._outlines:
+    def keep(self, key: Hashable, board: Board, steps: Sequence[Step]) -> None:
+        """Keep what a walk has come to; `key` is all that it is a function of but the rows.
+
+        A walk that came to a `Wait` is a function of the time too, and is not to be kept.
+        """
+        for identity in board.asked:
+            self._asking.setdefault(identity, set()).add(key)
+        if self._outlines and not steps:
             for identity in board.asked:
                 self._tries.pop(identity, None)
+            board = board.outline()
+        self._kept[key] = board, steps
 
-    def ended(self, key: Hashable) -> Board | None:
-        """The kept board of a walk, if it has ended."""
-        kept = self._ended.get(key)
-        return kept[1] if kept else None
+    def kept(self, key: Hashable) -> tuple[Board, Sequence[Step]] | None:
+        """What a walk has come to, if nothing has changed since."""
+        return self._kept.get(key)
 
     def all_tries(self, identity: str) -> list[Attempt]:
         """The tries of an attempt under every fingerprint, in order of recording."""

@@ -5,12 +5,12 @@ A guess costs nothing but what was made ready: it decides nothing and is written
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from fsearch.plan import Plan, expand
 from fsearch.search.board import Note, Record, Run
-from fsearch.search.next_step import next_step
+from fsearch.search.next_step import next_steps
 from fsearch.search.rows import Attempt, Facts, Role
 
 GUESSED: frozenset[Role] = frozenset({"screen", "confirm"})
@@ -22,21 +22,29 @@ _EXPECTED_SCORE = 1.0
 
 
 def expected_next(
-    plans: Sequence[Plan], facts: Facts, record: Record, running: Attempt, now_s: float
+    plans: Sequence[Plan],
+    facts: Facts,
+    record: Record,
+    running: Attempt,
+    nodes: Iterable[str],
+    now_s: float,
 ) -> Run | None:
-    """The attempt that comes next if `running` completes as most do; None where it is not of the same search.
+    """The attempt that comes next in the place of `running`, if that completes as most do before all others.
 
+    None where it is not of the same search. `nodes`: all that there are, see `next_steps`.
     What it takes from the row that is still to come (`noop_reference`, `look`) is not to be relied on.
     """
     if running.spec.role not in GUESSED:
         return None
+    free = {**dict.fromkeys(nodes, 0), running.node: 1}
     supposed = record.supposing(_completed(running, plans, facts))
     for plan in plans:
-        step = next_step(plan, facts, supposed, now_s)
-        if isinstance(step, Run):
-            same = step.spec.search_key == running.spec.search_key and step.spec.role in GUESSED
-            return step if same else None
-        if isinstance(step, Note):
+        steps = next_steps(plan, facts, supposed, now_s, free)
+        if isinstance(steps, Sequence):
+            (run,) = steps
+            same = run.spec.search_key == running.spec.search_key and run.spec.role in GUESSED
+            return run if same else None
+        if isinstance(steps, Note):
             return None
     return None
 

@@ -1,13 +1,13 @@
 """The one decision of the daemon: what comes next, from the plan and the rows alone.
 
 There is no queue. Going on after a crash, showing a status, and running are readers of the same
-function.
+function. It fills as many places as are free; one machine is the case of one place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fsearch.plan import Plan, Search, expand
@@ -39,29 +39,44 @@ class Done:
     standing: Standing
 
 
-def next_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | Note | Wait | Done:
-    """The next step of a plan.
+ONE_PLACE: Mapping[str, int] = {"": 1}
+"""The daemon's own machine, on which nothing runs."""
 
-    `now_s` is the asking daemon's monotonic clock in seconds. Searches come in the plan's order;
-    one that has to wait lets the next go first. Top-ups come when all searches have their first seeds.
+ALL_RUNS = "all that can run now is running"
+
+
+def next_step(plan: Plan, facts: Facts, record: Record, now_s: float) -> Run | Note | Wait | Done:
+    """The next step of a plan for one free place: see `next_steps`."""
+    steps = next_steps(plan, facts, record, now_s, ONE_PLACE)
+    return steps[0] if isinstance(steps, Sequence) else steps
+
+
+def next_steps(
+    plan: Plan, facts: Facts, record: Record, now_s: float, free: Mapping[str, int]
+) -> Sequence[Run] | Note | Wait | Done:
+    """The next steps of a plan, one for each free place as far as there are any.
+
+    now_s: the asking daemon's monotonic clock in seconds.
+    free: how many places are free on each node; a node that is full stands with 0.
+
+    Searches come in the plan's order; one that has to wait lets the next go first. Top-ups come when all
+    searches have their first seeds. A variant goes to the node that its matched baseline ran on, as long as
+    there is that node; everything else goes where most is free.
     """
-    if not facts.backend:
-        return build_step(plan, facts, record, now_s)
-    if run := left_open(plan, facts, record):
-        return run
-    boards, step = _first_step(_boards(plan, facts, record, now_s, {}))
-    if step is not None:
-        return step
-    if top_ups := _top_ups(plan, boards):
-        boards, step = _first_step(_boards(plan, facts, record, now_s, top_ups))
-    return step or Done(_standing(plan, boards, top_ups))
+    boards: list[Board] = []
+    alone: Step | None
+    alone = left_open(plan, facts, record) if facts.backend else build_step(plan, facts, record, now_s)
+    steps = _first_steps([alone] if alone else _steps(_boards(plan, facts, record, now_s, {}), boards), free)
+    top_ups: TopUps = {}
+    if steps is None and (top_ups := _top_ups(plan, boards)):
+        boards = []
+        steps = _first_steps(_steps(_boards(plan, facts, record, now_s, top_ups), boards), free)
+    return steps or Done(_standing(plan, boards, top_ups))
 
 
 def standing_of(plan: Plan, facts: Facts, record: Record) -> Standing:
     """Where a plan stands now, for people to read."""
-    boards = [board for board, _ in _boards(plan, facts, record, 0.0, {})]
-    if top_ups := _top_ups(plan, boards):
-        boards = [board for board, _ in _boards(plan, facts, record, 0.0, top_ups)]
+    boards, top_ups = boards_of(plan, facts, record)
     return _standing(plan, boards, top_ups)
 
 
@@ -69,36 +84,75 @@ TopUps = Mapping[int, frozenset[str]]
 """The variants that get further seeds, by the index of their search."""
 
 
+def boards_of(plan: Plan, facts: Facts, record: Record) -> tuple[list[Board], TopUps]:
+    """Every search's board, and who gets further seeds."""
+    boards = [board for board, _ in _boards(plan, facts, record, 0.0, {})]
+    if top_ups := _top_ups(plan, boards):
+        boards = [board for board, _ in _boards(plan, facts, record, 0.0, top_ups)]
+    return boards, top_ups
+
+
 def _boards(
     plan: Plan, facts: Facts, record: Record, now_s: float, top_ups: TopUps
-) -> Iterator[tuple[Board, Step | None]]:
+) -> Iterator[tuple[Board, Sequence[Step]]]:
     for search in expand(plan, facts.models):
         yield _board(plan, search, facts, record, now_s, top_ups.get(search.index, frozenset()))
 
 
-def _first_step(found: Iterable[tuple[Board, Step | None]]) -> tuple[list[Board], Step | None]:
-    """The boards as far as something runs, and what runs; else all, and the wait that is over first."""
-    boards: list[Board] = []
-    waits: list[Wait] = []
-    for board, step in found:
+def _steps(found: Iterable[tuple[Board, Sequence[Step]]], boards: list[Board]) -> Iterator[Step]:
+    """The steps of one search after another; their boards are put into `boards`."""
+    for board, steps in found:
         boards.append(board)
-        if isinstance(step, Run | Note):
-            return boards, step
+        yield from steps
+
+
+def _first_steps(steps: Iterable[Step], free: Mapping[str, int]) -> Sequence[Run] | Note | Wait | None:
+    """What can start now; else the wait that is over first, or None if there was no step at all.
+
+    A note comes before everything after it, since what is noted decides what that is.
+    """
+    left = dict(free)
+    runs: dict[str, Run] = {}
+    waits: list[Wait] = []
+    some = False
+    for step in steps:
+        some = True
+        if isinstance(step, Note):
+            return tuple(runs.values()) or step
         if isinstance(step, Wait):
             waits.append(step)
-    return boards, min(waits, key=lambda wait: (wait.until_s is None, wait.until_s or 0.0), default=None)
+        elif isinstance(step, Run) and step.spec.id not in runs:  # searches may share an attempt
+            node = _node_for(step, left)
+            if node is not None:
+                left[node] -= 1
+                runs[step.spec.id] = replace(step, node=node)
+                if not any(left.values()):
+                    break
+    if runs:
+        return tuple(runs.values())
+    first = min(waits, key=lambda wait: (wait.until_s is None, wait.until_s or 0.0), default=None)
+    return first or (Wait(None, ALL_RUNS) if some else None)
+
+
+def _node_for(run: Run, free: Mapping[str, int]) -> str | None:
+    """The node that an attempt is to run on; None if it has no free place."""
+    if run.noop_reference is not None and run.noop_reference.node in free:
+        node = run.noop_reference.node
+    else:
+        node = max(free, key=lambda one: free[one])
+    return node if free[node] else None
 
 
 def _board(
     plan: Plan, search: Search, facts: Facts, record: Record, now_s: float, top_up: frozenset[str]
-) -> tuple[Board, Step | None]:
+) -> tuple[Board, Sequence[Step]]:
     """The board under the current fingerprint, unless the search has ended under an older one."""
 
-    def under(fingerprint: str) -> tuple[Board, Step | None]:
+    def under(fingerprint: str) -> tuple[Board, Sequence[Step]]:
         key = (plan, search, fingerprint, facts.daemon, facts.memory_mib, top_up)
-        if (ended := record.ended(key)) is not None:
-            return ended, None
-        board, step = walk(
+        if (kept := record.kept(key)) is not None:
+            return kept
+        board, steps = walk(
             search,
             fingerprint,
             record,
@@ -109,30 +163,30 @@ def _board(
             memory_mib=facts.memory_mib,
             top_up=top_up,
         )
-        if step is None:
-            record.keep_ended(key, board)
-        return board, step
+        if not any(isinstance(step, Wait) for step in steps):
+            record.keep(key, board, steps)
+        return board, steps
 
     if search.n_layer is None:
         return inspection_step(plan, search, facts, record, now_s)
     data = facts.data.get(search_data_key(search))
     current = facts.fingerprint(data) if data and facts.backend else ""
     if current:
-        board, step = under(current)
-        if step is None:
-            return board, None
+        board, steps = under(current)
+        if not steps:
+            return board, ()
     begun = record.fingerprints(probe_spec(search, first_micro_batch(search)).id)  # every walk asks it first
     for old in reversed(begun):
         if old != current:
             finished, rest = under(old)
-            if rest is None:
-                return finished, None
+            if not rest:
+                return finished, ()
     model = facts.models.get(plan.checkpoint or "")
     if data and model and data.vocab_size > model.vocab_size:
         reason = f"{data.vocab_size - 1}, but the checkpoint has a vocabulary of {model.vocab_size}"
-        return Board(search, failed=f"its data have token ids up to {reason}", finished=True), None
+        return Board(search, failed=f"its data have token ids up to {reason}", finished=True), ()
     if current:
-        return board, step
+        return board, steps
     return preparation_step(plan, search, facts, record, now_s)
 
 

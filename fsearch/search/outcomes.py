@@ -38,7 +38,7 @@ CLASSES: dict[str, OutcomeClass] = {
     "interrupted": "infrastructure",
 }
 
-FREE_PATTERNS = frozenset({"daemon died", "zygote died", "stopped"})
+FREE_PATTERNS = frozenset({"daemon died", "zygote died", "node lost", "stopped"})
 """Interruptions that are nobody's fault: they count against no limit."""
 
 NETWORK = "network_wait"
@@ -72,6 +72,11 @@ class Open:
     try_number: int
     not_before_s: float = 0.0
     why: str = ""
+
+
+def runs(tries: Sequence[Attempt], daemon: str) -> bool:
+    """Whether a try runs now: one that has not ended, of the daemon that asks; "": of whatever daemon."""
+    return any(one.outcome is None and daemon in ("", one.daemon) for one in tries)
 
 
 def of_one_daemon(tries: Sequence[Attempt], daemon: str) -> list[Attempt]:

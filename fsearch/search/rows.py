@@ -105,6 +105,12 @@ class Attempt:
     started_at: str = ""  # UTC, for people
     ended_at: str = ""
 
+    @property
+    def node(self) -> str:
+        """The machine of a cluster that it ran on; "" is the daemon's own."""
+        node: str = self.fingerprints.get("node", "")
+        return node
+
     def read(self, metric: str) -> Attempt:
         """The same row with another metric for its score, as a plan sees it that decides on that one."""
         if metric == SCORE:

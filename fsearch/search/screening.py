@@ -62,6 +62,11 @@ def d_acc(variant: Attempt, baseline: Attempt) -> float:
     return variant.score - baseline.score
 
 
+def apart(variant: Attempt, baseline: Attempt) -> bool:
+    """Whether two rows that may be compared ran on different machines, though of one kind and software."""
+    return variant.node != baseline.node
+
+
 @dataclass(frozen=True, slots=True)
 class Tie:
     """Rows of one stage and seed with one score and different losses: what is scored tells them not apart."""

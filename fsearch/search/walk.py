@@ -1,19 +1,20 @@
-"""One search from its rows: what they mean so far, and the one step that comes next.
+"""One search from its rows: what they mean so far, and the steps that come next.
 
 The walk asks for one attempt after another, exactly as the protocol says. Where the record has the
 answer it goes on; at the first attempt that is still open it stops, and that attempt is the step.
-Going on after a crash is walking again.
+Going on after a crash is walking again. Only the seeds of a confirmation do not depend on each other:
+each of them is walked as far as it goes, so there can be a step of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fsearch.plan import SCORE, Claim, Limits, Search, Stage, sort_out
-from fsearch.search.board import Board, Note, Record, Run, Screened, Step, VariantBoard, Wait
+from fsearch.search.board import Board, Busy, Note, Record, Run, Screened, Step, VariantBoard, Wait
 from fsearch.search.futility import Look, look_of
-from fsearch.search.outcomes import Closed, standing
+from fsearch.search.outcomes import Closed, runs, standing
 from fsearch.search.probe import TRIES, Tried, largest_that_fits, next_size, probe_memory_mib
 from fsearch.search.rows import Attempt, AttemptSpec
 from fsearch.search.screening import d_acc, decide, promote
@@ -32,10 +33,10 @@ from fsearch.search.statistics import noise_sd, operating_card
 
 
 class _Blocked(Exception):
-    """The walk cannot go on before this step."""
+    """The walk cannot go on before one of these steps, in the order in which one after another would come."""
 
-    def __init__(self, step: Step):
-        self.step = step
+    def __init__(self, *steps: Step):
+        self.steps = steps
 
 
 class _Failed(Exception):
@@ -53,8 +54,8 @@ def walk(
     now_s: float,
     memory_mib: int | None = None,
     top_up: frozenset[str] = frozenset(),
-) -> tuple[Board, Step | None]:
-    """The board of a search under one fingerprint, and its next step; None when it has ended.
+) -> tuple[Board, Sequence[Step]]:
+    """The board of a search under one fingerprint, and its next steps; none when it has ended.
 
     `memory_mib` is what an attempt may take on this machine, for a search that begins now.
     `top_up` names the variants that the first look at the whole plan has left undecided.
@@ -64,11 +65,11 @@ def walk(
     try:
         walker.whole_search()
     except _Blocked as blocked:
-        return board, blocked.step
+        return board, blocked.steps
     except _Failed as failure:
         board.failed = str(failure)
     board.finished = True
-    return board, None
+    return board, ()
 
 
 class _Walker:
@@ -205,13 +206,30 @@ class _Walker:
         self._compare(stage, top_up_seeds(stage), undecided)
 
     def _compare(self, stage: Stage, seeds: range, entries: list[VariantBoard]) -> None:
+        """The seeds side by side. One that has to wait, or fails, keeps those after it from going on, as it
+        would if they came one after another."""
+        ahead: list[Step] = []
         for seed in seeds if entries else ():
-            baseline = self._baseline(stage, seed)
-            for entry in entries:
-                if entry.exit is None:
-                    row = self._train(stage, entry, seed, baseline)
-                    if row is not None:
-                        entry.confirm(row, baseline)
+            try:
+                self._compare_on(seed, stage, entries)
+            except _Blocked as blocked:
+                ahead += blocked.steps
+                if isinstance(ahead[-1], Wait):
+                    break
+            except _Failed:
+                if not ahead:
+                    raise
+                break
+        if ahead:
+            raise _Blocked(*ahead)
+
+    def _compare_on(self, seed: int, stage: Stage, entries: list[VariantBoard]) -> None:
+        baseline = self._baseline(stage, seed)
+        for entry in entries:
+            if entry.exit is None:
+                row = self._train(stage, entry, seed, baseline)
+                if row is not None:
+                    entry.confirm(row, baseline)
 
     def _still_in(self) -> Iterator[VariantBoard]:
         return (entry for entry in self.board.variants if entry.exit is None and entry.same_as is None)
@@ -250,6 +268,8 @@ class _Walker:
     ) -> Closed:
         self.board.asked.setdefault(spec.id, spec)
         tries = self.record.tries(spec.id, self.board.fingerprint)
+        if runs(tries, self.daemon):
+            raise _Blocked(Busy(spec.id))
         state = standing(tries, self.limits, self.daemon)
         if isinstance(state, Closed):
             return self._as_the_plan_sees_it(state)

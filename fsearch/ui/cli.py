@@ -61,6 +61,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--device", type=_device, default="auto", help="auto (a GPU if there is one), cpu, cuda:0"
     )
+    run.add_argument(
+        "--on",
+        type=_cluster,
+        metavar="ray[://HOST:PORT]",
+        help="a Ray cluster's places instead of this machine",
+    )
     run.add_argument("--threads", type=_threads, default=1, metavar="N", help="CPU threads of a training (1)")
     _state_option(run)
 
@@ -236,6 +242,14 @@ def _peer(text: str) -> tuple[str, str]:
     if named[1] in _OUR_KERNELS:
         raise argparse.ArgumentTypeError(f"{named[1]!r} is one of ours: call the peer something else")
     return named[1], named[2]
+
+
+def _cluster(text: str) -> str:
+    """The address of a Ray cluster; "auto" is the one that this machine belongs to."""
+    name, _, address = text.partition("://")
+    if name != "ray" or text.endswith("://"):
+        raise argparse.ArgumentTypeError(f"{text!r} is nothing to train on: say ray or ray://HOST:PORT")
+    return address or "auto"
 
 
 def _device(text: str) -> str:

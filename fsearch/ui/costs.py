@@ -63,7 +63,7 @@ def costs_of(rows: Iterable[Row]) -> list[Cost]:
 
 
 def _cost(outcome: str, purpose: Purpose, attempts: list[Attempt]) -> Cost:
-    seconds = [_seconds(attempt) for attempt in attempts]
+    seconds = [seconds_of(attempt) for attempt in attempts]
     energy = [attempt.energy_mj for attempt in attempts if attempt.energy_mj is not None]
     return Cost(
         outcome=outcome,
@@ -86,8 +86,8 @@ def _purpose(row: Row) -> Purpose:
     return "probe"
 
 
-def _seconds(attempt: Attempt) -> float | None:
-    """By its phases, else from start to end."""
+def seconds_of(attempt: Attempt) -> float | None:
+    """How long a try took: by its phases, else from start to end; None where nobody knows."""
     if attempt.seconds:
         return sum(attempt.seconds.values())
     if attempt.pattern == _OF_A_DEAD_DAEMON or not attempt.started_at or not attempt.ended_at:

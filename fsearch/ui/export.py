@@ -149,6 +149,7 @@ def _object(row: Row, attempt: Attempt, plan_names: dict[str, str]) -> dict[str,
         "started_at": attempt.started_at,
         "ended_at": attempt.ended_at,
         "fingerprint": attempt.fingerprint,
+        "node": attempt.node,
     }
 
 

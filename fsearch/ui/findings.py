@@ -13,7 +13,18 @@ from fsearch.ui.heat_map import HeatMap, heat_maps
 from fsearch.ui.rows import Row
 from fsearch.ui.view import PlanView
 
-_OF_PLAN = ("id", "name", "path", "at_least", "alpha", "finished", "promoted", "tops_up", "superseded")
+_OF_PLAN = (
+    "id",
+    "name",
+    "path",
+    "at_least",
+    "alpha",
+    "finished",
+    "promoted",
+    "tops_up",
+    "superseded",
+    "apart",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +58,7 @@ class Findings:
             **{name: getattr(self.view, name) for name in _OF_PLAN},
             "searches": [asdict(search) for search in self.view.searches],
             "regimes": [asdict(task) for task in self.view.regimes],
+            "nodes": [asdict(use) for use in self.view.nodes],
             **{
                 name: [asdict(one) for one in getattr(self, name)]
                 for name in ("claims", "curves", "heat_maps", "costs", "failures")

@@ -60,6 +60,8 @@ def _plan(found: Findings) -> Iterator[str]:
                 ]
     if found.costs:
         yield from ["", "### Where time and energy went", "", *_table(plain_tables.costs(found.costs))]
+    if view.nodes:
+        yield from ["", "### Nodes", "", *_table(plain_tables.nodes(view.nodes))]
     if found.failures:
         yield from ["", "### Failures", "", *_table(plain_tables.failures(found.failures))]
     if notes := footnotes(view):

@@ -12,6 +12,7 @@ from fsearch.search.rows import AHEAD, Attempt
 from fsearch.store import DaemonRecord, Event, Reader
 from fsearch.system.process import lives
 from fsearch.ui.counts import NOTHING, Count
+from fsearch.ui.nodes import nodes_now
 from fsearch.ui.plans import recorded
 from fsearch.ui.training import Machine, Training, machine_of, training_of
 from fsearch.ui.view import PlanView, Snapshot
@@ -136,6 +137,7 @@ def as_json(moment: Moment) -> dict[str, Any]:
             }
             for row in moment.running
         ],
+        "nodes": [asdict(node) for node in nodes_now(moment.daemon.progress)] if moment.daemon else [],
         "training": {**asdict(moment.training), "d_acc": moment.training.d_acc} if moment.training else None,
         "machine": asdict(moment.machine) if moment.machine else None,
         "plan": {"id": view.id, "name": view.name, "path": moment.path, "finished": view.finished}

@@ -47,6 +47,7 @@ class Section:
     spent: list[Plot]
     regimes: list[Table]
     costs: Table
+    nodes: Table
     failures: Table
     notes: list[str]
 
@@ -92,6 +93,7 @@ def _section(anchor: str, found: Findings) -> Section:
         spent=spent,
         regimes=regimes + best,
         costs=plain_tables.costs(found.costs),
+        nodes=plain_tables.nodes(view.nodes),
         failures=plain_tables.failures(found.failures),
         notes=footnotes(view),
     )

@@ -9,6 +9,7 @@ from fsearch.plan import BASELINE
 from fsearch.search.regimes import BestAgainstBest, TaskRegimes
 from fsearch.ui.costs import Cost
 from fsearch.ui.findings import Failure
+from fsearch.ui.nodes import NodeUse
 from fsearch.ui.view import PlanView, SearchView, VariantView
 from fsearch.ui.words import (
     bounds,
@@ -163,6 +164,23 @@ def costs(found: Sequence[Cost]) -> Table:
         rows.append([*row, *(["" if cost.energy_mj is None else energy(cost.energy_mj)] * has_energy)])
     head = ["outcome", "what for", "tries", "device time", "idle before"] + ["energy"] * has_energy
     return _table("Where time and energy went", head, rows, left={"what for"})
+
+
+def nodes(found: Sequence[NodeUse]) -> Table:
+    """What each node of a cluster has done."""
+    rows = [
+        [
+            use.node,
+            use.device,
+            str(use.tries),
+            str(use.lost) if use.lost else "",
+            duration(use.seconds),
+            "" if use.energy_mj is None else energy(use.energy_mj),
+        ]
+        for use in found
+    ]
+    head = ["node", "device", "tries", "lost", "device time", "energy"]
+    return _table("Nodes", head, rows, left={"device"})
 
 
 def failures(found: Iterable[Failure]) -> Table:

@@ -27,14 +27,11 @@ def answer(options: argparse.Namespace) -> int:
     """Run the plans; gives 0 when every search ended, 75 if some waited in vain, 130 when stopped."""
     files = [read_runnable(name) for name in options.plans]
     _refuse_repeats(files)
-    try:
-        device = daemon.find_device(options.device)
-    except daemon.NoDevice as missing:
-        raise UserError(str(missing)) from missing
+    place = _place(options)
     state = folder(options.state)
     _make(state)
     screen = console()
-    put(screen, [Text(f"state {shown(state)}, training on the {device}", "dim")])
+    put(screen, [Text(f"state {shown(state)}, training on the {place}", "dim")])
     for file in files:
         where = f"{file.path} (packaged with fsearch)" if file.packaged else str(file.path)
         put(screen, [Text.assemble((file.plan.name, "bold"), (f"  {where}", "dim"))])
@@ -43,10 +40,10 @@ def answer(options: argparse.Namespace) -> int:
     listener = Lines([file.plan for file in files], screen)
     try:
         with speaking(state):
-            code = daemon.run([file.plan for file in files], state, device, options.threads, listener)
+            code = daemon.run([file.plan for file in files], state, place, options.threads, listener)
     except daemon.LockHeld as held:
         raise UserError(f"{_sentence(held)} Wait for it, or end it.", BUSY) from held
-    except daemon.ZygoteDied as died:
+    except (daemon.ZygoteDied, daemon.ClusterUnusable) as died:
         raise UserError(_sentence(died), FAILED) from died
     finally:
         listener.close()
@@ -57,6 +54,15 @@ def answer(options: argparse.Namespace) -> int:
             raise
         put(screen, [Text(), *paragraph(f"Stopped. {unreadable}", screen.width, indent=0)])
     return code
+
+
+def _place(options: argparse.Namespace) -> daemon.Device | daemon.RayCluster:
+    if options.on is not None:
+        return daemon.RayCluster(options.on, options.device.partition(":")[0])
+    try:
+        return daemon.find_device(options.device)
+    except daemon.NoDevice as missing:
+        raise UserError(str(missing)) from missing
 
 
 def _refuse_repeats(files: list[PlanFile]) -> None:

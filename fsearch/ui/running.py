@@ -11,10 +11,12 @@ from rich.text import Text
 from fsearch.plan import BASELINE
 from fsearch.ui.layout import bar, cut, paragraph, pulled_apart, sparkline
 from fsearch.ui.moment import Moment
+from fsearch.ui.node_table import now_table
+from fsearch.ui.nodes import nodes_now
 from fsearch.ui.state import shown
 from fsearch.ui.training import Machine, Training
 from fsearch.ui.view import PlanView
-from fsearch.ui.waits import missing_networks
+from fsearch.ui.waits import missing_networks, waits_for
 from fsearch.ui.words import age, duration, energy, memory, percent, points, since
 
 _LONGEST_BAR = 40
@@ -31,6 +33,9 @@ def now_lines(moment: Moment, view: PlanView, now: datetime, width: int) -> list
         lines = paragraph(moment.daemon.step, width, indent=0)
     else:
         lines = [*_attempt(moment, now, width), *_missing(moment, now, width)]
+    if nodes := nodes_now(moment.daemon.progress):
+        queue = sum(waits_for(moment, search) == "its turn" for search in view.searches)
+        lines += now_table(nodes, view.nodes, queue, width)
     beside = [row.spec.search for row in moment.running if row.spec.role == "prepare"]
     return [
         *lines,

@@ -19,6 +19,7 @@ from fsearch.ui.view import PlanView, SearchView, VariantView
 from fsearch.ui.words import (
     bounds,
     claim,
+    duration,
     interval,
     margin,
     operating_card,
@@ -47,6 +48,7 @@ def plan_report(view: PlanView, width: int) -> list[Text]:
         if table := regime_table(found, width):
             lines += [Text(), *table]
     lines += _failures(view, width)
+    lines += _nodes(view, width)
     lines += _footnotes(view, width)
     return lines
 
@@ -262,6 +264,15 @@ def _failures(view: PlanView, width: int) -> list[Text]:
     return lines
 
 
+def _nodes(view: PlanView, width: int) -> list[Text]:
+    """What each node of a cluster has done."""
+    rows: list[list[Text | str]] = []
+    for use in view.nodes:
+        lost = f"{use.lost} lost" if use.lost else ""
+        rows.append([f"  {use.node}", f"{use.tries} attempts", lost, duration(use.seconds), use.device])
+    return [Text(), Text("nodes", "bold"), *columns(rows, "<>>><", width=width)] if rows else []
+
+
 def _search_failed(view: PlanView, row: Row) -> bool:
     if row.stage == "inspect":
         return any(search.failed for search in view.searches)
@@ -313,6 +324,12 @@ def footnotes(view: PlanView) -> list[str]:
         notes.append(
             "drafts: the variant's last stage minus the baseline's first, as the drafts reported it; "
             "it is not a matched comparison."
+        )
+    if view.apart:
+        them = "comparison is" if view.apart == 1 else "comparisons are"
+        notes.append(
+            f"{view.apart} {them} between two nodes of one kind, because the baseline's was lost before the "
+            "variant had run; all others are within a node."
         )
     if view.superseded:
         rows = "row is" if view.superseded == 1 else "rows are"

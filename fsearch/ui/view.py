@@ -25,6 +25,7 @@ from fsearch.store import Reader
 from fsearch.store.selection import record_of
 from fsearch.ui.counts import Count, count
 from fsearch.ui.example_effects import ScoresOf, effect_of
+from fsearch.ui.nodes import NodeUse, nodes_of
 from fsearch.ui.rows import Row, rows_of
 
 
@@ -158,6 +159,8 @@ class PlanView:
     tops_up: bool  # whether what is undecided after the first seeds gets more
     searches: tuple[SearchView, ...]
     regimes: tuple[TaskRegimes, ...]  # where effects hold, by task
+    apart: int  # comparisons of two rows that ran on two nodes
+    nodes: tuple[NodeUse, ...]  # of a cluster
     rows: tuple[Row, ...]
 
     @property
@@ -205,6 +208,8 @@ class Snapshot:
                 for index, board in enumerate(standing.boards)
             ),
             regimes=tuple(regimes(standing.boards)) if with_regimes else (),
+            apart=sum(len(board.apart) for board in standing.boards),
+            nodes=tuple(nodes_of(rows)),
             rows=tuple(rows),
         )
 

@@ -159,6 +159,8 @@ def test_an_unknown_exception_is_named_with_its_phase() -> None:
         (Ending(result={**RESULT, "outcome": "interrupted"}), "interrupted", "stopped from outside"),
         (Ending(signal=signal.SIGKILL, silent_s=901.0, phase="train"), "hang", "silent"),
         (Ending(signal=signal.SIGKILL, zygote_died=True), "interrupted", "zygote died"),
+        (Ending(lost="its node was lost", node_lost=True), "interrupted", "node lost"),
+        (Ending(lost="its actor died"), "interrupted", "place lost"),
         (Ending(signal=signal.SIGTERM, stopped=True), "interrupted", "stopped"),
         (Ending(signal=signal.SIGKILL, stopped=True), "interrupted", "stopped"),
         (Ending(signal=signal.SIGKILL), "interrupted", "killed from outside"),

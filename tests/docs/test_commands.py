@@ -41,6 +41,7 @@ NOT_HERE = {
     "python -m pytest tests/gpu": "as above",
     "fsearch run plans/overnight_4090.yaml": "as above",
     "hf download ": "needs the hub",
+    "ray start ": "needs Ray; tests/cluster has it",
     "fsearch check plans/overnight_4090.yaml --data": "as above",
 }
 """How a command that is not executed begins, and why it is not."""

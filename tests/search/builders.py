@@ -107,6 +107,7 @@ AnswerTo = Callable[[AttemptSpec, int], Answer]
 """What happens to the n-th uninterrupted try (from 1) of an attempt."""
 
 DIED = "daemon died"
+LOST = "node lost"
 
 
 @dataclass
@@ -198,7 +199,7 @@ class World:
             died = Answer("interrupted", None, "the daemon died", DIED)
             self.write(spec, run.try_number, died, fingerprint)
             return
-        number = 1 + sum(known.pattern != DIED for known in under)
+        number = 1 + sum(known.pattern not in (DIED, LOST) for known in under)
         answer = self.answer(spec, number)
         if run.look is not None and answer.look_score is not None and answer.outcome == "completed":
             assert spec.variant != "no_fs" and run.look.step == spec.look_step
@@ -260,7 +261,7 @@ def is_closed(tries: list[Attempt], retries: int) -> bool:
 
     Of a plan that waits for ever for a network, as every plan does for room on a disk.
     """
-    free = (DIED, "zygote died", "stopped")
+    free = (DIED, LOST, "zygote died", "stopped")
     words = [known.outcome for known in tries if known.pattern not in free]
     infrastructure = [word for word in words if word not in {"network_wait", "disk_full"} | CLOSING | UNKNOWN]
     unknown = [word for word in words if word in UNKNOWN]

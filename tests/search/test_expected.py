@@ -46,7 +46,7 @@ def spec_after(world: World, running: Attempt) -> AttemptSpec | None:
     record = world.record
     record.add(running)
     before = {identity: list(tries) for identity, tries in record.at_hand.items()}
-    run = expected_next([world.plan], world.facts, record, running, world.now_s)
+    run = expected_next([world.plan], world.facts, record, running, {""}, world.now_s)
     assert {identity: list(tries) for identity, tries in record.at_hand.items()} == before
     return None if run is None else run.spec
 

@@ -85,8 +85,8 @@ def test_the_two_limits_are_counted_apart() -> None:
 
 @pytest.mark.parametrize("pattern", sorted(FREE_PATTERNS))
 def test_what_is_nobodys_fault_counts_against_no_limit(pattern: str) -> None:
-    """A daemon or zygote that dies, and a stop that was asked for: as often as it happens, at once again."""
-    assert sorted(FREE_PATTERNS) == ["daemon died", "stopped", "zygote died"]
+    """A daemon, zygote or node that dies, and a stop that was asked for: however often, at once again."""
+    assert sorted(FREE_PATTERNS) == ["daemon died", "node lost", "stopped", "zygote died"]
     rows = tries(*["interrupted"] * 50, pattern=pattern)
     assert standing(rows, Limits(retries=0), "d1") == Open(51, 0.0, "try 50")
     mixed = [*tries("host_oom"), *(replace(r, try_number=r.try_number + 1) for r in rows)]

@@ -18,7 +18,7 @@ from tests.ui.commands import ROOT, fsearch
 from tests.ui.record import PLAN, the_plan
 
 SURFACE = {
-    "run": ["--device", "--help", "--state", "--threads", "-h", "plans"],
+    "run": ["--device", "--help", "--on", "--state", "--threads", "-h", "plans"],
     "status": ["--help", "--json", "--once", "--state", "-h"],
     "check": ["--data", "--help", "--schema", "--state", "-h", "plan"],
     "report": ["--against", "--help", "--html", "--json", "--markdown", "--state", "-h", "plan"],

@@ -35,7 +35,7 @@ KEYS = [
         "peak_memory_mib",
         "memory_mib",
     ),
-    *("started_at", "ended_at", "fingerprint"),
+    *("started_at", "ended_at", "fingerprint", "node"),
 ]
 
 
