@@ -141,8 +141,8 @@ class Recipe(Strict):
     """Where it ends, as a share of lr."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What is computed in; bf16 keeps fp32 master weights."""
-    recompute: Literal["off", "layers"] = "off"
-    """`layers`: compute each layer anew in the backward pass; the same numbers, less memory, more time."""
+    recompute: Literal["off", "layers", "auto"] = "off"
+    """`layers`: compute each anew in the backward pass, in less memory; `auto`: if a larger batch fits so."""
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_asked(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

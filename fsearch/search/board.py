@@ -11,7 +11,7 @@ from typing import Literal
 
 from fsearch.plan import Search, Variant
 from fsearch.search.futility import Look
-from fsearch.search.rows import Attempt, AttemptSpec
+from fsearch.search.rows import Attempt, AttemptSpec, Recompute
 from fsearch.search.screening import Decision, Tie, apart, d_acc, tied
 from fsearch.search.statistics import OperatingCard
 
@@ -146,6 +146,7 @@ class Board:
     fingerprint: str = ""
     top_up: frozenset[str] = frozenset()  # variants that the first look has left undecided
     micro_batch: int | None = None
+    recompute: Recompute | None = None  # decided with the micro-batch
     baselines: dict[tuple[str, int], Attempt] = field(default_factory=dict)  # (stage, seed)
     noise_scores: list[float] = field(default_factory=list)
     noise_sd: float | None = None

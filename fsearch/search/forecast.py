@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from fsearch.plan import Search
-from fsearch.search.rows import Attempt
-from fsearch.search.specs import CURVE_POINTS, search_key
+from fsearch.search.rows import Attempt, Recompute
+from fsearch.search.specs import CURVE_POINTS, recompute_choices, search_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +41,29 @@ def known_speed(search: Search, attempts: Iterable[Attempt]) -> Speed | None:
 
     Alike are runs of the task with its arguments, the model, the precision and the batch; a batch that has to
     be found is known from the search itself alone. Of several machines (device, threads, backend) the one of
-    the newest run counts. Runs that were interrupted are left out: their seconds are not all of them.
+    the newest run counts, and where the plan leaves it open, that run's way with layers (recomputed or not).
+    Runs that were interrupted are left out: their seconds are not all of them.
     """
-    by_machine: dict[Machine, list[Attempt]] = {}
-    newest: tuple[int, Machine] | None = None
+    by_place: dict[tuple[Machine, Recompute], list[Attempt]] = {}
+    newest: tuple[int, tuple[Machine, Recompute]] | None = None
     for row in attempts:
         if not _alike(search, row):
             continue
         parts = row.fingerprints
         machine = Machine(str(parts.get("device", "")), int(parts.get("threads", 0)), row.backend)
-        by_machine.setdefault(machine, []).append(row)
+        place = machine, row.spec.recompute
+        by_place.setdefault(place, []).append(row)
         if newest is None or row.sequence > newest[0]:
-            newest = row.sequence, machine
+            newest = row.sequence, place
     if newest is None:
         return None
-    rows = by_machine[newest[1]]
+    rows = by_place[newest[1]]
     return Speed(
         step_s=median(row.seconds["train"] / row.steps_done for row in rows),
         evaluation_s=median(row.seconds.get("evaluate", 0.0) / _evaluations(row) for row in rows),
         load_s=median(row.seconds.get("load", 0.0) for row in rows),
         runs=len(rows),
-        machine=newest[1],
+        machine=newest[1][0],
     )
 
 
@@ -76,7 +78,8 @@ def _alike(search: Search, row: Attempt) -> bool:
     same = (spec.task, spec.arguments, spec.model) == (search.task, search.arguments, search.model)
     batch = spec.batch == search.batch or spec.search_key == search_key(search)
     whole = row.outcome == "completed" and row.try_number == 1 and 0 < row.steps_done == spec.steps
-    computed = all(spec.recipe.get(name) == search.recipe.get(name) for name in ("precision", "recompute"))
+    precise = spec.recipe.get("precision") == search.recipe.get("precision")
+    computed = precise and spec.recompute in recompute_choices(search)
     trained = spec.role in ("screen", "confirm") and row.seconds.get("train", 0.0) > 0
     return same and batch and whole and computed and trained
 

@@ -19,6 +19,9 @@ and `confirm` are the stages of a plan."""
 AHEAD: frozenset[Role] = frozenset({"build", "inspect", "prepare"})
 """The roles that make ready what trainings need: kernel, model, data."""
 
+Recompute = Literal["off", "layers"]
+"""Whether layers are computed anew in the backward pass. Where a plan leaves it open, a search decides it."""
+
 Half = Literal["screen", "confirm", "all"]
 """The halves of the validation examples; `all` is both together (a plan without a screen)."""
 
@@ -51,6 +54,12 @@ class AttemptSpec:
     seed: int
     master_seed: int
     memory_mib: int | None = None  # what it may take; None: nobody knew
+
+    @property
+    def recompute(self) -> Recompute:
+        """Whether it computes layers anew: as its search has decided, where the plan leaves that open."""
+        found: Recompute = self.recipe.get("recompute", "off")
+        return found
 
     @property
     def look_step(self) -> int | None:

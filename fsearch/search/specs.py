@@ -10,7 +10,7 @@ from typing import Any
 from fsearch.plan import BASELINE, Largest, Plan, Search, Stage, Variant, canonical
 from fsearch.search.futility import look_step
 from fsearch.search.ids import data_key, digest
-from fsearch.search.rows import AttemptSpec, Half, Role
+from fsearch.search.rows import AttemptSpec, Half, Recompute, Role
 
 SCREEN_SEED = 0
 """The one seed of every screening stage; confirmation seeds are 1, 2, ... so that they are fresh."""
@@ -47,21 +47,29 @@ def search_data_key(search: Search) -> str:
     return data_key(search.task, search.arguments, search.master_seed)
 
 
-def micro_batches(search: Search) -> Sequence[int]:
+def recompute_choices(search: Search) -> tuple[Recompute, ...]:
+    """Whether layers are recomputed, as far as the plan leaves it open; what is tried first comes first."""
+    asked = search.recipe.get("recompute", "off")
+    return ("off", "layers") if asked == "auto" else (asked,)
+
+
+def micro_batches(search: Search, fits: int = 0) -> Sequence[int]:
     """What a micro-batch may be, ascending: a divisor of the batch, or any number where that is to be found.
 
-    The largest batch has no more examples than there are, and than the plan allows.
+    Only those that allow a larger batch than micro-batches of `fits` examples do, 0 where nothing fits: any
+    of them reaches a batch that is given. The largest has no more examples than there are, and than the plan
+    allows.
     """
     if isinstance(search.batch, Largest):
         examples = int(search.arguments["n_train"])
-        return range(1, min(examples, search.batch.at_most or examples) + 1)
-    return [size for size in range(1, search.batch + 1) if search.batch % size == 0]
+        return range(fits + 1, min(examples, search.batch.at_most or examples) + 1)
+    return () if fits else [size for size in range(1, search.batch + 1) if search.batch % size == 0]
 
 
-def first_micro_batch(search: Search) -> int:
-    """What is tried first: what the plan names, else one example."""
+def first_micro_batch(search: Search, fits: int = 0) -> int:
+    """What of `micro_batches` is tried first: what the plan names, else the smallest."""
     unbounded = isinstance(search.batch, Largest) and search.batch.at_most is None
-    return 1 if unbounded else micro_batches(search)[-1]
+    return micro_batches(search, fits)[0 if unbounded else -1]
 
 
 def heaviest(search: Search) -> Variant | None:
@@ -76,15 +84,18 @@ def heaviest(search: Search) -> Variant | None:
 
 
 @_kept
-def probe_spec(search: Search, micro_batch: int, memory_mib: int | None = None) -> AttemptSpec:
+def probe_spec(
+    search: Search, micro_batch: int, memory_mib: int | None = None, recompute: Recompute | None = None
+) -> AttemptSpec:
     """Two real steps and one evaluation batch of the heaviest variant, on the longest examples of all.
 
-    Two, because only the second finds what the optimizer remembers beside the activations.
+    Two, because only the second finds what the optimizer remembers beside the activations. `recompute` is one
+    of `recompute_choices`; None: the first.
     """
     variant = heaviest(search)
     name = variant.name if variant else BASELINE
     form = canonical(variant, search.layers)
-    sizes = micro_batch, memory_mib
+    sizes = micro_batch, memory_mib, recompute
     return _spec(search, "probe", "probe", 2, ("all",), name, form, SCREEN_SEED, *sizes, probe=True)
 
 
@@ -96,8 +107,9 @@ def stage_spec(
     seed: int,
     micro_batch: int,
     memory_mib: int | None = None,
+    recompute: Recompute | None = None,
 ) -> AttemptSpec:
-    """The baseline (None) or a variant in one stage of the plan."""
+    """The baseline (None) or a variant in one stage of the plan; `recompute` as in `probe_spec`."""
     confirms = stage is search.stages[-1]
     halves: tuple[Half, ...] = ("screen",)
     if confirms:
@@ -105,7 +117,7 @@ def stage_spec(
     form = canonical(variant, search.layers)
     name = variant.name if variant else BASELINE
     role: Role = "confirm" if confirms else "screen"
-    sizes = micro_batch, memory_mib
+    sizes = micro_batch, memory_mib, recompute
     look = look_step(search, stage)
     return _spec(search, stage.name, role, stage.steps, halves, name, form, seed, *sizes, look=look)
 
@@ -186,6 +198,15 @@ def _shared(search: Search) -> dict[str, Any]:
     return shared | _limit(search) | _look(search, look_step(search, search.stages[0])) | _completions(search)
 
 
+@_kept
+def _recipe(search: Search, recompute: Recompute) -> dict[str, Any]:
+    """The recipe of an attempt: that of a plan which asks for this very choice."""
+    recipe = {**search.recipe, "recompute": recompute}
+    if recompute == "off":
+        del recipe["recompute"]
+    return recipe
+
+
 def _completions(search: Search) -> dict[str, Any]:
     """How completions are generated, as it stands in ids. The metric is in none: it only reads rows."""
     return {"completions": search.completions} if search.completions else {}
@@ -212,16 +233,18 @@ def _spec(
     seed: int,
     micro_batch: int,
     memory_mib: int | None = None,
+    recompute: Recompute | None = None,
     *,
     probe: bool = False,
     look: int | None = None,
 ) -> AttemptSpec:
     batch = search.batch if isinstance(search.batch, int) else micro_batch
+    recipe = _recipe(search, recompute or recompute_choices(search)[0])
     identity = {
         "model": search.model,
         "task": search.task,
         "arguments": search.arguments,
-        "recipe": search.recipe,
+        "recipe": recipe,
         "batch": batch,
         "micro_batch": micro_batch,  # decides how sums round, and only equal ones are compared
         "steps": steps,
@@ -248,7 +271,7 @@ def _spec(
         task=search.task,
         arguments=search.arguments,
         model=search.model,
-        recipe=search.recipe,
+        recipe=recipe,
         batch=batch,
         micro_batch=micro_batch,
         stage=stage,

@@ -16,7 +16,7 @@ from fsearch.search.board import Board, Busy, Note, Record, Run, Screened, Step,
 from fsearch.search.futility import Look, look_of
 from fsearch.search.outcomes import Closed, runs, standing
 from fsearch.search.probe import TRIES, Tried, largest_that_fits, next_size, probe_memory_mib
-from fsearch.search.rows import Attempt, AttemptSpec
+from fsearch.search.rows import Attempt, AttemptSpec, Recompute
 from fsearch.search.screening import d_acc, decide, promote
 from fsearch.search.specs import (
     SCREEN_SEED,
@@ -26,6 +26,7 @@ from fsearch.search.specs import (
     noise_floor_seeds,
     noop_spec,
     probe_spec,
+    recompute_choices,
     stage_spec,
     top_up_seeds,
 )
@@ -121,14 +122,33 @@ class _Walker:
         """
         if self.search.memory_mib is not None:
             return self.search.memory_mib
-        first = probe_spec(self.search, first_micro_batch(self.search)).id
-        tries = self.record.tries(first, self.board.fingerprint)
-        return tries[0].spec.memory_mib if tries else machine_mib
+        for recompute in recompute_choices(self.search):  # a plan that named one of them may have begun
+            first = probe_spec(self.search, first_micro_batch(self.search), recompute=recompute).id
+            if tries := self.record.tries(first, self.board.fingerprint):
+                return tries[0].spec.memory_mib
+        return machine_mib
 
     def _find_micro_batch(self) -> None:
-        """The largest size with which the heaviest variant makes real steps within the memory of a probe."""
-        sizes, first = micro_batches(self.search), first_micro_batch(self.search)
+        """The largest size with which the heaviest variant makes real steps within the memory of a probe.
+
+        Where the plan leaves it open, layers are recomputed only if that allows a larger batch.
+        """
         memory_mib = None if self.memory_mib is None else probe_memory_mib(self.memory_mib)
+        fits, reason = 0, ""
+        chosen: Recompute | None = None
+        for recompute in recompute_choices(self.search):
+            if not micro_batches(self.search, fits):
+                break
+            larger, reason = self._probe(recompute, fits, memory_mib)
+            if larger is not None:
+                fits, chosen = larger, recompute
+        if not fits:
+            raise _Failed(self._nothing_fits(memory_mib, reason))
+        self.board.micro_batch, self.board.recompute = fits, chosen
+
+    def _probe(self, recompute: Recompute, above: int, memory_mib: int | None) -> tuple[int | None, str]:
+        """The largest size above `above` that fits, if one does, and what the last that did not has said."""
+        sizes, first = micro_batches(self.search, above), first_micro_batch(self.search, above)
         given = isinstance(self.search.batch, int)
         tried: list[Tried] = []
         reason = ""
@@ -136,20 +156,19 @@ class _Walker:
             size = next_size(sizes, tried, memory_mib, first)
             if size is None:
                 break
-            closed = self._ask(probe_spec(self.search, size, self.memory_mib))
+            closed = self._ask(probe_spec(self.search, size, self.memory_mib, recompute))
             if not closed.completed:
                 reason = closed.last.reason
                 if closed.last.outcome != "oom":
                     raise _Failed(f"the batch could not be verified ({closed.last.outcome}): {reason}")
             tried.append(Tried(size, closed.completed, closed.last.peak_memory_mib))
-        self.board.micro_batch = largest_that_fits(tried)
-        if self.board.micro_batch is None:
-            raise _Failed(self._nothing_fits(memory_mib, reason))
+        return largest_that_fits(tried), reason
 
     def _nothing_fits(self, memory_mib: int | None, reason: str) -> str:
         limit = "the plan's limits.memory_mib" if self.search.memory_mib else "what was free as it began"
         within = "" if memory_mib is None else f" within {memory_mib} MiB ({limit}, less a margin)"
-        return f"nothing fits{within}: with a micro-batch of one example, {reason}"
+        both = ", even with layers recomputed" if len(recompute_choices(self.search)) > 1 else ""
+        return f"nothing fits{within}{both}: with a micro-batch of one example, {reason}"
 
     def _screen(self, stage: Stage) -> None:
         assert self.search.screen is not None
@@ -235,10 +254,10 @@ class _Walker:
         return (entry for entry in self.board.variants if entry.exit is None and entry.same_as is None)
 
     @property
-    def _sizes(self) -> tuple[int, int | None]:
-        """The micro-batch that was found, and the memory that an attempt may take."""
+    def _sizes(self) -> tuple[int, int | None, Recompute | None]:
+        """The micro-batch that was found, the memory that an attempt may take, and how it keeps to that."""
         assert self.board.micro_batch is not None
-        return self.board.micro_batch, self.memory_mib
+        return self.board.micro_batch, self.memory_mib, self.board.recompute
 
     def _baseline(self, stage: Stage, seed: int) -> Attempt:
         closed = self._ask(stage_spec(self.search, stage, None, seed, *self._sizes))

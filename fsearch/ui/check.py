@@ -20,8 +20,9 @@ from fsearch.daemon import record_path
 from fsearch.plan import Largest, Plan, Search, expand, sort_out
 from fsearch.search.futility import STOPPED_EQUALS, look_step
 from fsearch.search.noise import known_noise
+from fsearch.search.probe import TRIES
 from fsearch.search.rows import Attempt, ModelFact
-from fsearch.search.specs import micro_batches, search_key
+from fsearch.search.specs import micro_batches, recompute_choices, search_key
 from fsearch.search.statistics import operating_card
 from fsearch.ui import data_view
 from fsearch.ui.completions import UNSAFE, cost, sandbox
@@ -157,6 +158,8 @@ def _search(plan: Plan, search: Search, recorded: Sequence[Attempt], width: int)
     result += columns(rows, "<>><")
     if isinstance(search.batch, Largest):
         result += paragraph(_batch_words(search), width)
+    if len(recompute_choices(search)) > 1:
+        result += paragraph(_recompute_words(search), width)
     for words in cost(search, recorded):
         result += paragraph(words, width)
     if fault := sandbox(search):
@@ -185,6 +188,13 @@ def _batch_words(search: Search) -> str:
     if search.memory_mib is not None:
         memory = f"{search.memory_mib} MiB (limits.memory_mib)"
     return f"batch: the largest that fits, at most {most}, in {memory}"
+
+
+def _recompute_words(search: Search) -> str:
+    if isinstance(search.batch, Largest):
+        tries = f"at most {TRIES} probes without and as many with it"
+        return f"layers are recomputed if a larger batch fits so than without: {tries}"
+    return "layers are recomputed only if without it not one example fits; only then is it probed"
 
 
 def _look(search: Search, width: int) -> list[Text]:

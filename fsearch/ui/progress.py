@@ -192,15 +192,16 @@ def _ending(attempt: Attempt) -> str:
     if attempt.outcome in ("noop", "interrupted"):
         return attempt.outcome
     if spec.role == "probe" and attempt.outcome == "oom":
-        return f"does not fit{_in_parts(spec)}"
+        return f"does not fit{_how(spec)}"
     if attempt.outcome != "completed":
         return f"failed ({attempt.outcome})"
     if spec.role == "build":
         return f"built ({attempt.backend})"
     if spec.role in ("inspect", "prepare"):
         return "ready"
-    return f"fits{_in_parts(spec)}"
+    return f"fits{_how(spec)}"
 
 
-def _in_parts(spec: AttemptSpec) -> str:
-    return "" if spec.micro_batch == spec.batch else f" in micro-batches of {spec.micro_batch}"
+def _how(spec: AttemptSpec) -> str:
+    parts = "" if spec.micro_batch == spec.batch else f" in micro-batches of {spec.micro_batch}"
+    return parts + (" with layers recomputed" if spec.recompute == "layers" else "")

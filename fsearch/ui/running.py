@@ -72,7 +72,8 @@ def _attempt(moment: Moment, now: datetime, width: int) -> list[Text]:
     spec = row.spec
     name = {"build": "the kernel is being built", "inspect": "the model is being inspected"}.get(spec.role)
     if spec.role == "probe":
-        name = f"{spec.search}  does batch {spec.batch} fit?"
+        how = " with layers recomputed" if spec.recompute == "layers" else ""
+        name = f"{spec.search}  does batch {spec.batch} fit{how}?"
     elif name is None:
         name = "  ".join(part for part in (spec.search, spec.stage, spec.variant) if part)
         name += f"  seed {spec.seed}" if spec.role in ("screen", "confirm") else ""

@@ -26,6 +26,7 @@ from fsearch.ui.words import (
     p_value,
     percent,
     points,
+    recomputation,
     verdict,
     warnings,
 )
@@ -129,6 +130,8 @@ def levels(search: SearchView) -> list[str]:
             )
         batch = f"batch {search.batch}" + (" (the largest that fits)" if search.largest else "")
         lines.append(f"{last.name}: {last.steps} steps of {batch}, scored on {of}")
+    if said := recomputation(search):
+        lines.append(said)
     if search.noise_sd is not None and search.prune_below is not None:
         noise = f"noise of a difference: sd {search.noise_sd * 100:.2f} pp ({search.noise_seeds} seeds)"
         if search.card is not None:

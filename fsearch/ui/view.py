@@ -16,7 +16,7 @@ from fsearch.search.board import Board, Outage, Pair, VariantBoard
 from fsearch.search.examples import ExampleEffect
 from fsearch.search.next_step import Standing, facts_as_recorded, standing_of
 from fsearch.search.regimes import TaskRegimes, regimes
-from fsearch.search.rows import DataFact, Half
+from fsearch.search.rows import DataFact, Half, Recompute
 from fsearch.search.screening import Tie
 from fsearch.search.specs import search_data_key, search_key
 from fsearch.search.statistics import OperatingCard, PairedT, paired_t
@@ -113,6 +113,7 @@ class SearchView:
     batch: int | None  # None before the largest that fits is found
     largest: bool  # whether it is that one
     micro_batch: int | None
+    recompute: Recompute | None  # what holds; the recipe has what was asked for
     inspected: bool  # whether the layers of the model are known; True where it starts from scratch
     stages: tuple[StageView, ...]
     screened: bool
@@ -229,6 +230,7 @@ class Snapshot:
             batch=search.batch if isinstance(search.batch, int) else board.micro_batch,
             largest=isinstance(search.batch, Largest),
             micro_batch=board.micro_batch,
+            recompute=board.recompute,
             inspected=search.n_layer is not None,
             stages=tuple(
                 StageView(

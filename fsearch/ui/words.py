@@ -57,6 +57,19 @@ def bounds(low: float | None, high: float | None, digits: int = 2) -> str:
     return f"[{points(low, digits)}, {points(high, digits)}]"
 
 
+def recomputation(search: SearchView) -> str:
+    """Whether layers are recomputed, and why; "" while that is open, and where nobody asked for it."""
+    asked = search.recipe.get("recompute", "off")
+    if asked == "off" or search.recompute is None:
+        return ""
+    if asked == "layers":
+        return "layers recomputed"
+    if search.recompute == "layers":
+        why = "a larger batch fits than without" if search.largest else "without, not one example fits"
+        return f"layers recomputed: {why}"
+    return f"layers not recomputed: {'no larger batch fits so' if search.largest else 'it fits without'}"
+
+
 def operating_card(card: OperatingCard) -> str:
     """How a screen errs: `at 1 pp a useless variant passes in 0.3 %, one worth 5 pp is lost in 0.0 %`."""
     return (

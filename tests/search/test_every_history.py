@@ -72,6 +72,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
     scratch = {"init": {"n_layer": 3, "n_embd": 32, "head_size": 8}}
     return {
         "model": draw(st.sampled_from([scratch, {"checkpoint": CHECKPOINT}])),
+        "train": {"lr": 0.01, "recompute": draw(st.sampled_from(["off", "auto"]))},
         "seed": draw(st.integers(0, 3)),
         "stages": stages,
         "screen": screen if len(stages) > 1 else None,
@@ -125,7 +126,8 @@ def findings(standing: Standing) -> list[Any]:
     """What a report would say of each variant, numbers included."""
     found: list[Any] = []
     for board in standing.boards:
-        found.append((board.search.label, board.failed, board.micro_batch, board.noise_scores))
+        size = board.micro_batch, board.recompute
+        found.append((board.search.label, board.failed, size, board.noise_scores))
         for entry in board.variants:
             name = entry.variant.name
             screens = [(s.stage, s.difference, s.decision) for s in entry.screens]

@@ -95,6 +95,18 @@ def test_a_batch_that_has_to_be_found() -> None:
     assert known_speed(search, [elsewhere]) is None
 
 
+def test_layers_recomputed_or_not() -> None:
+    """A plan that names one is told by runs of that, one that leaves it open by runs like the newest."""
+    off, layers, auto = (
+        search_of(train={"lr": 0.01, "recompute": choice}) for choice in ("off", "layers", "auto")
+    )
+    old = [ran(off, seed) for seed in range(3)]
+    new = [ran(layers, seed + 3, seconds={"train": 4.0}) for seed in range(2)]
+    assert known_speed(off, new) is None and known_speed(layers, old) is None
+    found = [known_speed(search, [*old, *new]) for search in (off, layers, auto)]
+    assert [(speed.runs, speed.step_s) for speed in found if speed] == [(3, 0.1), (2, 0.2), (2, 0.2)]
+
+
 def test_of_two_machines_the_last_counts() -> None:
     """Runs on another device, with other threads or another kernel are not mixed with them."""
     search = search_of()

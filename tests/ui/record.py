@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,12 @@ def fill(
     running: bool = False,
     environment: str = "environment-1",
     daemon: str = "daemon-1",
+    fits: Callable[[AttemptSpec], bool] = lambda spec: True,
 ) -> None:
     """Take a plan on for `stop_after` steps of the protocol, or to its end.
 
     `running` leaves the next attempt without an outcome and the daemon (this process) alive; downloads find
-    no network.
+    no network. `fits` says which probes do not run out of memory.
     """
     facts = Facts(data={}, environment=environment, backend="", daemon=daemon)
     with Store.open(record_path(state)) as store:
@@ -95,7 +97,7 @@ def fill(
             lock="cpu",
         )
         store.event("info", f"daemon {daemon} runs {plan.name}")
-        trainer = _Trainer(store, facts)
+        trainer = _Trainer(store, facts, fits)
         while stop_after is None or trainer.steps < stop_after:
             if not trainer.step(plan):
                 break
@@ -108,9 +110,10 @@ def fill(
 class _Trainer:
     """Writes down what a daemon would have."""
 
-    def __init__(self, store: Store, facts: Facts):
+    def __init__(self, store: Store, facts: Facts, fits: Callable[[AttemptSpec], bool]):
         self.store = store
         self.facts = facts
+        self.fits = fits
         self.steps = 0
         known = {row.backend for row in store.attempts() if row.fingerprint == facts.environment}
         self._set(backend=next(filter(None, known), ""), data=store.facts())
@@ -181,6 +184,8 @@ class _Trainer:
             self.store.put_fact(fact)
             self._set(data={**self.facts.data, fact.key: fact})
             self.store.finish(spec.id, n, "completed", "result")
+        elif spec.role == "probe" and not self.fits(spec):
+            self.store.finish(spec.id, n, "oom", "configuration", "out of memory")
         elif spec.role == "probe":
             self.store.finish(spec.id, n, "completed", "result", backend="cpu-avx2")
         elif spec.variant == "wild":

@@ -133,6 +133,18 @@ def test_check_says_which_batch_is_looked_for(tmp_path: Path) -> None:
     assert "batch: the largest that fits, at most 48, in nine tenths of what is free when it begins" in words
     assert "batch: the largest that fits, at most 16384, in nine tenths" in words
     assert "at most 48, in 700 MiB (limits.memory_mib)" in " ".join(limited.split())
+    assert "recomputed" not in words
+
+
+def test_check_says_what_decides_on_recomputing(tmp_path: Path) -> None:
+    """Of a batch that is given and of one that is looked for."""
+    plan = PLAN.replace("lr: 5.0e-3", "lr: 5.0e-3, recompute: auto")
+    plan = plan.replace("batch: 32", "batch: [32, largest]")
+    (tmp_path / "auto.yaml").write_text(plan)
+    words = " ".join(fsearch("check", "auto.yaml", cwd=tmp_path).stdout.split())
+    given = "layers are recomputed only if without it not one example fits; only then is it probed"
+    looked_for = "layers are recomputed if a larger batch fits so than without: at most 6 probes without"
+    assert (words.count(given), words.count(looked_for)) == (4, 4)
 
 
 @pytest.mark.parametrize("verb", ["report", "export"])
