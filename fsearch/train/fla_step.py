@@ -148,17 +148,17 @@ def fla_model(model: RWKV7, weights: Mapping[str, Tensor]) -> Any:
     Raises RuntimeError if a name or a shape of theirs is another than we think.
     """
     rwkv7 = _fla("models.rwkv7")
-    first, last = model.blocks[0].att, model.blocks[-1].att
+    ranks = {letter: weights[f"blocks.1.att.{letter}1"].shape[1] for letter in "wavg"}
     config = rwkv7.RWKV7Config(
         vocab_size=model.vocab_size,
         hidden_size=model.n_embd,
         intermediate_size=4 * model.n_embd,
         num_hidden_layers=model.n_layer,
         head_dim=model.head_size,
-        decay_low_rank_dim=first.w1.shape[1],
-        a_low_rank_dim=first.a1.shape[1],
-        v_low_rank_dim=last.v1.shape[1],
-        gate_low_rank_dim=first.g1.shape[1],
+        decay_low_rank_dim=ranks["w"],
+        a_low_rank_dim=ranks["a"],
+        v_low_rank_dim=ranks["v"],
+        gate_low_rank_dim=ranks["g"],
         use_l2warp=False,  # which is none of the loss
         use_cache=False,
     )
