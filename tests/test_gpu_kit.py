@@ -235,7 +235,8 @@ def test_the_page_of_a_card(tmp_path: Path) -> None:
     other = {**step, "contender": "fla", "ratio": 1.2}
     (tmp_path / "fla.json").write_text(json.dumps({**report, "fla": "0.6.0", "rows": [base, step, other]}))
     several = {"median": 0.2, "best": 0.1, "most": 0.3}
-    ways = {way: {"whole_s": several} for way in ("cold", "forked", "warmed")}
+    ways: dict[str, Any] = {way: {"whole_s": several} for way in ("cold", "forked", "warmed")}
+    ways["zygote_s"] = 3.0
     startup = {"ways": ways, "gaps": {"idle_s": several, "steps_s": several}, "gap_to_cold": 0.31}
     (tmp_path / "startup.json").write_text(json.dumps(startup))
     sides = {"plan": "quick", "trainings": 2, "wall_ratio": 0.5, "differ": []}

@@ -222,8 +222,10 @@ def step_lines(report: Row) -> list[str]:
 def startup_lines(report: Row) -> list[str]:
     """From nothing to the first step in each way, and the gaps of a run."""
     lines = ["| to the first step, on the CPU | median | best |", "|---|---:|---:|"]
-    for way, took in report["ways"].items():
-        lines.append(f"| {way} | {seconds(took['whole_s']['median'])} | {seconds(took['whole_s']['best'])} |")
+    ways = {"cold": "a cold process", "forked": "forked", "warmed": "forked ahead"}
+    for way, title in ways.items():
+        took = report["ways"][way]["whole_s"]
+        lines.append(f"| {title} | {seconds(took['median'])} | {seconds(took['best'])} |")
     for name, title in (("idle_s", "idle between two attempts"), ("steps_s", "last step to first step")):
         lines.append(f"| {title}, median and most | {' | '.join(_median_and_most(report['gaps'][name]))} |")
     return lines
