@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 
 from fsearch import tasks
+from fsearch.daemon import record_path
 from fsearch.plan import parse
-from tests.gpu.figures import figure_lines, work_of
+from fsearch.store.records import Sample
+from tests.gpu.figures import figure_lines, kernels_ran, work_of
 from tests.gpu.summary import PARTS, Part, judged, main, markdown, search_fault
+from tests.store.store_samples import ready, run_one
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "gpu" / "run_all.sh"
@@ -297,6 +300,21 @@ def test_how_busy_a_device_was() -> None:
         "| the largest batch that fits | 71 examples |  |  |",
     ]
     assert work_of(rows[:2]) is None
+
+
+def test_in_how_much_of_the_time_a_kernel_ran(tmp_path: Path) -> None:
+    """The mean of a training's readings; what a card does not give and what a probe had do not count."""
+    with ready(record_path(tmp_path)) as store:
+        for number, readings in enumerate(([0.9, None, 0.6], [0.0])):
+            run_one(store, number)
+            samples = [Sample(offset_s=float(at), utilisation=one) for at, one in enumerate(readings)]
+            store.add_telemetry(f"a{number}", 1, samples)
+    rows = [
+        {**used("confirm", 0, 9, None, train=9.0), "id": "a0", "try": 1},
+        {**used("probe", 9, 10, None, train=1.0), "id": "a1", "try": 1},
+    ]
+    assert kernels_ran(tmp_path, rows) == pytest.approx(0.75)
+    assert kernels_ran(tmp_path, rows[1:]) is None
 
 
 @pytest.mark.parametrize("name", ["search.yaml", "search_small.yaml", "busy.yaml", "busy_small.yaml"])
