@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-known=' machine build tests memcheck racecheck tune kernel step fla startup compare daemon search busy '
+known=' machine build tests memcheck racecheck tune kernel step fla_tests fla startup compare daemon search busy '
 for name in $only; do
   case $known in *" $name "*) ;; *) echo "run_all.sh: no part is called $name; there are$known" >&2; exit 2 ;; esac
 done
@@ -123,8 +123,8 @@ fi
 if wanted build; then
   part build 1200 "$python" -m tests.gpu.build_kernel "$FSEARCH_KERNEL_CACHE" "$device"
 fi
-if wanted tests; then # the sanitizer has parts of its own
-  part tests 1800 "$python" -m pytest -q -p no:cacheprovider -rs tests/gpu -k 'not compute_sanitizer' \
+if wanted tests; then # the sanitizer and flash-linear-attention have parts of their own
+  part tests 1800 "$python" -m pytest -q -p no:cacheprovider -rs tests/gpu -k 'not compute_sanitizer and not fla_step' \
     --junitxml "$out/tests.xml"
 fi
 if wanted memcheck; then sanitize memcheck; fi
@@ -143,14 +143,20 @@ fi
 if wanted step; then
   part step 1200 "${step[@]}" --against plain --json "$out/step.json"
 fi
-if wanted fla; then # apart from the others: the first call of each of its kernels tries many forms of it
+with_fla() { # PART LIMIT_S COMMAND...
   if [ -z "$on_gpu" ]; then
-    skip fla 'it needs a GPU'
+    skip "$1" 'it needs a GPU'
   elif ! "$python" -c 'import importlib.metadata as m; m.version("flash-linear-attention")' 2> /dev/null; then
-    skip fla 'flash-linear-attention is not installed'
-  else
-    part fla 1200 "${step[@]}" --precision bf16 --against fla --json "$out/fla.json"
+    skip "$1" 'flash-linear-attention is not installed'
+  else # apart from the others: the first call of each of its kernels tries many forms of it
+    part "$@"
   fi
+}
+if wanted fla_tests; then
+  with_fla fla_tests 1200 "$python" -m pytest -q -p no:cacheprovider -rs tests/gpu/test_fla_step.py
+fi
+if wanted fla; then
+  with_fla fla 1200 "${step[@]}" --precision bf16 --against fla --json "$out/fla.json"
 fi
 if wanted startup; then
   part startup 600 "${fsearch[@]}" bench startup $quick --state "$state" --json "$out/startup.json"

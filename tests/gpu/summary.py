@@ -19,10 +19,10 @@ from xml.etree import ElementTree
 from fsearch.ui.bench_table import percent, seconds, shape_name, size
 from tests.gpu.figures import figure_lines, kernels_ran
 
-PARTS = ("machine", "build", "tests", "memcheck", "racecheck", "tune", "kernel", "step", "fla")
-PARTS += ("startup", "compare", "daemon", "search", "busy")
+PARTS = ("machine", "build", "tests", "memcheck", "racecheck", "tune", "kernel", "step")
+PARTS += ("fla_tests", "fla", "startup", "compare", "daemon", "search", "busy")
 NOT_ASKED = "not asked for"
-OPTIONAL = ("fla",)
+OPTIONAL = ("fla_tests", "fla")
 """What may be skipped on a GPU too: it needs what others make."""
 
 Row = dict[str, Any]
