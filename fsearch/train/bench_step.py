@@ -25,10 +25,14 @@ def run(job: Job, channel: Channel) -> None:
     """
     set_environment()
     channel.enter("build")
+    from fsearch.train import fla_step
     from fsearch.train.kernel_measurement import targets_of
 
     try:
         device = device_of(job["device"])
+        if any(case["contender"] == "fla" for case in job["cases"]):
+            channel.send("progress", doing="importing flash-linear-attention")
+            fla_step.refuse(device)
     except ValueError as error:
         channel.send("result", outcome="refused", reason=str(error))
         return

@@ -18,6 +18,7 @@ from fsearch.plan import BASELINE, canonical, schema
 from fsearch.plan.variant import parse_name
 from fsearch.rwkv7 import FutureSeed
 from fsearch.train.batches import Batch
+from fsearch.train.fla_step import FlaStep
 from fsearch.train.network import Network
 from fsearch.train.optimization import Optimization
 from fsearch.train.plain_step import PlainStep
@@ -80,7 +81,10 @@ class OwnStep:
         self._step += 1
 
 
-Contender = OwnStep | PlainStep
+Contender = OwnStep | PlainStep | FlaStep
+
+OTHERS: dict[str, type[PlainStep] | type[FlaStep]] = {"plain": PlainStep, "fla": FlaStep}
+"""The steps of others, by name."""
 
 
 def parts_of(contender: Contender) -> dict[str, Callable[[], None]]:
@@ -100,11 +104,11 @@ def base_network(shape: Shape, precision: Precision, device: torch.device) -> Ne
 
 
 def contender(name: str, base: Network, precision: Precision, batch: Batch) -> Contender:
-    """The contender of a variant's name, or `plain`, by a plan's default recipe."""
+    """The contender of a variant's name, or one of OTHERS, by a plan's default recipe."""
     fields: dict[str, Any] = schema.Recipe(lr=(LR,)).model_dump()
     recipe = Recipe.from_job({**fields, "lr": LR, "precision": precision})
-    if name == "plain":
-        return PlainStep(base, recipe, STEPS, batch)
+    if name in OTHERS:
+        return OTHERS[name](base, recipe, STEPS, batch)
     return OwnStep(_under_variant(base, name), recipe, batch)
 
 

@@ -1,8 +1,9 @@
 """The measurement of `fsearch bench step`: optimizer steps, on random tokens, of one contender or several.
 
 Several take turns, step by step, so that what else the machine does meets all of them; their weights are the
-same, so that a large model is there once. Peak memory is that of the whole process, on a GPU what torch
-reserved there, so a process measures that of one contender alone.
+same, so that a large model is there once. A step of others that fails is left out, and its row says why. Peak
+memory is that of the whole process, on a GPU what torch reserved there, so a process measures that of one
+contender alone.
 
 Deliberately not here: the contenders, the kernel's build, and everything on the screen.
 """
@@ -20,12 +21,21 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from fsearch import kernels
-from fsearch.train import model_flop
+from fsearch.train import fla_step, model_flop
 from fsearch.train.backend import set_up_torch
+from fsearch.train.batches import Batch
 from fsearch.train.job import Channel, Job
 from fsearch.train.machine_limit import Clock
 from fsearch.train.memory import peak_resident_mib
-from fsearch.train.step_contender import SHAPES, Contender, base_network, contender, parts_of, random_batch
+from fsearch.train.step_contender import (
+    OTHERS,
+    SHAPES,
+    Contender,
+    base_network,
+    contender,
+    parts_of,
+    random_batch,
+)
 
 T = TypeVar("T")
 
@@ -43,14 +53,12 @@ _OPERATORS = {
 _KERNEL = "fsearch::wkv7"
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Entry:
-    """One contender on one batch."""
+    """One contender on one batch: what a row says of it first, and the operations of a step."""
 
     case: dict[str, Any]
-    contender: Contender
-    tokens: int  # a step
-    targets: int  # a step
+    batch: Batch
     flop: int
 
 
@@ -63,8 +71,8 @@ class StepMeasurement:
         self._device, self._channel = device, channel
         self._clock = Clock(device, job["threads"])
         self._say("drawing initial values")
-        base = base_network(shape, self._precision, device)
-        model = base.model
+        self._base = base_network(shape, self._precision, device)
+        model = self._base.model
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         self._peak_flop_per_s = model_flop.stated_peak(gpu, self._precision)
         self._entries = []
@@ -73,19 +81,19 @@ class StepMeasurement:
             case = {"contender": asked["contender"], **sizes}
             batch = random_batch(**sizes, vocab_size=shape.vocab_size)
             flop = model_flop.of_step(model, batch.tokens.size, len(batch.targets))
-            step = contender(case["contender"], base, self._precision, batch)
-            self._entries.append(_Entry(case, step, batch.tokens.size, len(batch.targets), flop))
+            self._entries.append(_Entry({**case, "precision": self._precision}, batch, flop))
         first = self._entries[0]
         channel.send(
             "setting",
             setting={
                 "shape": {**asdict(shape), "batch": first.case["batch"], "tokens": first.case["tokens"]},
-                "targets": first.targets,
+                "targets": len(first.batch.targets),
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "gpu": gpu,
                 "threads": job["threads"],
                 "kernel": kernels.backend(device.type, model.compute_dtype, model.head_size),
                 "torch": torch.__version__,
+                "fla": self._fla_version(),
                 "clock": self._clock.name,
             },
         )
@@ -93,58 +101,81 @@ class StepMeasurement:
     def peak(self) -> None:
         """Make a few steps of the only case and send a `peak`."""
         (entry,) = self._entries
+        only = self._contender(entry)
         for _ in range(_STEPS_TO_THE_PEAK):
             self._say(f"{entry.case['contender']}: memory")
-            _step(entry.contender)
+            _step(only)
         self._channel.send("peak", peak_memory_mib=self._peak_memory_mib())
 
     def run(self) -> None:
         """Make steps of every case in turn and send a `row` for each; operators with the first alone."""
-        for entry in self._entries:  # the first step allocates what all the others use
-            self._say(f"{entry.case['contender']}: first step")
-            _step(entry.contender)
-        rounds = self._rounds(self._parts_of_step)
-        totals = [[sum(parts.values()) for parts in one] for one in rounds]
+        ready: dict[int, Contender] = {}
+        left_out: dict[int, str] = {}
+        for number, entry in enumerate(self._entries):
+            try:
+                ready[number] = self._after_first_step(entry)
+            except Exception as error:
+                if entry.case["contender"] not in OTHERS:
+                    raise
+                left_out[number] = _why(error)
+        rounds = self._rounds(ready, self._parts_of_step)
+        totals = [{number: sum(parts.values()) for number, parts in one.items()} for one in rounds]
         if self._device.type == "cuda":  # which works on one part while the next is being launched
-            totals = self._rounds(self._whole_step)
-        for place, entry in enumerate(self._entries):
-            steps = [one[place] for one in totals]
-            parts = [one[place] for one in rounds]
+            totals = self._rounds(ready, self._whole_step)
+        for number, entry in enumerate(self._entries):
+            if number in left_out:
+                self._channel.send("row", row={**entry.case, "left_out": left_out[number]})
+                continue
+            steps = [one[number] for one in totals]
+            parts = [one[number] for one in rounds]
             spent = sum(sum(step.values()) for step in parts)
             median = statistics.median(steps)
             self._channel.send(
                 "row",
                 row={
                     **entry.case,
-                    "precision": self._precision,
+                    "left_out": None,
                     "steps": len(steps),
                     "step_s": {"best": min(steps), "median": median},
-                    "ratio": statistics.median(one[place] / one[0] for one in totals),
-                    "tokens_per_s": entry.tokens / median,
+                    "ratio": statistics.median(one[number] / one[0] for one in totals),
+                    "tokens_per_s": entry.batch.tokens.size / median,
                     "flop": entry.flop,
                     "flop_per_s": entry.flop / median,
                     "stated_peak_flop_per_s": self._peak_flop_per_s,
                     "mfu": self._peak_flop_per_s and entry.flop / median / self._peak_flop_per_s,
                     "parts": {part: sum(step[part] for step in parts) / spent for part in parts[0]},
-                    "operators": self._operators(entry, median) if place == 0 else None,
-                    "loss": entry.contender.loss.item(),
+                    "operators": self._operators(ready[0], median) if number == 0 else None,
+                    "loss": ready[number].loss.item(),
                 },
             )
 
-    def _rounds(self, measure: Callable[[_Entry], T]) -> list[list[T]]:
-        """What `measure` gives of every case, round after round, for about a second a case.
+    def _contender(self, entry: _Entry) -> Contender:
+        return contender(entry.case["contender"], self._base, self._precision, entry.batch)
+
+    def _after_first_step(self, entry: _Entry) -> Contender:
+        """A contender that has what all further steps use."""
+        self._say(f"{entry.case['contender']}: first step")
+        made = self._contender(entry)
+        _step(made)
+        return made
+
+    def _fla_version(self) -> str | None:
+        asked = any(entry.case["contender"] == "fla" for entry in self._entries)
+        return fla_step.version() if asked else None
+
+    def _rounds(self, ready: dict[int, Contender], measure: Callable[[Contender], T]) -> list[dict[int, T]]:
+        """What `measure` gives of every contender, round after round, for about a second each.
 
         Each round has an order of its own: what one leaves in the caches is not always met by the same one.
         """
-        found: list[list[T]] = []
-        began, count = time.monotonic(), len(self._entries)
+        found: list[dict[int, T]] = []
+        began, count = time.monotonic(), len(ready)
         while len(found) < _FEWEST_ROUNDS or (
             len(found) < _MOST_ROUNDS and time.monotonic() - began < count * _ROUNDS_S
         ):
             self._say(f"round {len(found) + 1}")
-            order = random.Random(len(found)).sample(range(count), count)
-            one = {place: measure(self._entries[place]) for place in order}
-            found.append([one[place] for place in range(count)])
+            order = random.Random(len(found)).sample(sorted(ready), count)
+            found.append({number: measure(ready[number]) for number in order})
         return found
 
     def _peak_memory_mib(self) -> float:
@@ -152,24 +183,24 @@ class StepMeasurement:
             return torch.cuda.max_memory_reserved(self._device) / 2**20
         return peak_resident_mib()
 
-    def _whole_step(self, entry: _Entry) -> float:
-        """Seconds of a case's next step, with no wait for the device inside it."""
-        return self._clock.seconds(lambda: _step(entry.contender))
+    def _whole_step(self, one: Contender) -> float:
+        """Seconds of a contender's next step, with no wait for the device inside it."""
+        return self._clock.seconds(lambda: _step(one))
 
-    def _parts_of_step(self, entry: _Entry) -> dict[str, float]:
-        """Seconds of each part of a case's next step."""
-        return {name: self._clock.seconds(part) for name, part in parts_of(entry.contender).items()}
+    def _parts_of_step(self, one: Contender) -> dict[str, float]:
+        """Seconds of each part of a contender's next step."""
+        return {name: self._clock.seconds(part) for name, part in parts_of(one).items()}
 
-    def _operators(self, entry: _Entry, step_s: float) -> dict[str, float]:
+    def _operators(self, one: Contender, step_s: float) -> dict[str, float]:
         """Shares of some more steps by kind of operator. The rest is Python's and the profiler's too."""
         steps = max(1, round(_PROFILED_S / step_s))
-        self._say(f"{entry.case['contender']}: more steps in the profiler")
+        self._say("more steps in the profiler")
         on_gpu = self._device.type == "cuda"
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
         with profile(activities=activities) as profiled:
             began = time.perf_counter()
             for _ in range(steps):
-                _step(entry.contender)
+                _step(one)
             if on_gpu:
                 torch.cuda.synchronize(self._device)
             seconds = time.perf_counter() - began
@@ -181,9 +212,17 @@ class StepMeasurement:
         self._channel.send("progress", doing=f"{self._precision}: {doing}")
 
 
-def _step(contender: Contender) -> None:
-    for part in parts_of(contender).values():
+def _step(one: Contender) -> None:
+    for part in parts_of(one).values():
         part()
+
+
+def _why(error: Exception) -> str:
+    """Why a step of others is left out."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory"
+    said = str(error).strip().split("\n")[0]
+    return f"it failed: {type(error).__name__}: {said}"
 
 
 def shares_by_operator(taken: Iterable[tuple[str, float]], seconds: float) -> dict[str, float]:

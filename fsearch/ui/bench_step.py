@@ -63,13 +63,9 @@ def answer(options: argparse.Namespace) -> int:
             "bench_step", {**job, "precision": precision, "cases": asked, "peak": False}, state, screen, take
         )
         for case in asked:
-            measure(
-                "bench_step",
-                {**job, "precision": precision, "cases": [case], "peak": True},
-                state,
-                screen,
-                take,
-            )
+            if not rows[0]["left_out"]:
+                alone = {**job, "precision": precision, "cases": [case], "peak": True}
+                measure("bench_step", alone, state, screen, take)
             report["rows"].append(rows.pop(0))
             put_now(screen, row_lines(report["rows"][-1], screen.width))
     finish(screen, file, report, footnotes(report))
@@ -117,14 +113,16 @@ def heading(report: dict[str, Any], width: int) -> list[Text]:
 
 
 def row_lines(row: dict[str, Any], width: int) -> list[Text]:
-    """One contender: its figures, and below them what the time goes into."""
+    """One contender: its figures, and below them what the time goes into; or why it was left out."""
+    name = f"  {row['precision']} {row['contender']}"
+    if row["left_out"]:
+        return [Text(name), *paragraph(f"left out: {row['left_out']}", width, indent=4, style="dim")]
     step = row["step_s"]
     cells = (
         f"{row['tokens_per_s']:,.0f}",
         f"{row['ratio']:.2f}",
         size(round(row["peak_memory_mib"] * 2**20)),
     )
-    name = f"  {row['precision']} {row['contender']}"
     line = f"{name:<{_CELLS[0]}}" + "".join(
         f"{cell:>{space}}"
         for cell, space in zip(
@@ -156,11 +154,16 @@ def footnotes(report: dict[str, Any]) -> list[str]:
         "profiler itself.",
     ]
     for precision in dict.fromkeys(row["precision"] for row in report["rows"]):
-        of = [row for row in report["rows"] if row["precision"] == precision]
+        of = [row for row in report["rows"] if row["precision"] == precision and not row["left_out"]]
         seeded = [row["ratio"] for row in of if row["contender"] in VARIANTS]
         if len(of) > 1 and of[0]["contender"] == BASELINE:
             notes.append(
                 f"{precision}: a step with Future-Seed takes {statistics.median(seeded):.3f} of one without, "
                 f"the median of {len(seeded)} variants."
             )
+    if report["fla"]:
+        notes.append(
+            f"fla: the RWKV-7 of flash-linear-attention {report['fla']} with the same weights, logits at the "
+            "targets alone, and our clipping and AdamW; in bf16 from copies of the float32 weights."
+        )
     return notes

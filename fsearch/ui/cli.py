@@ -146,10 +146,10 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--tokens", type=_tokens, metavar="N", help="tokens an example (0.1b: 256, demo: 18)")
     step.add_argument(
         "--against",
-        choices=("plain",),
+        choices=("plain", "fla"),
         action="append",
         default=[],
-        help="a step of others beside ours: RWKV-7 as one writes it in plain PyTorch",
+        help="a step of others beside ours: RWKV-7 in plain PyTorch; flash-linear-attention's (on a GPU)",
     )
     step.add_argument(
         "--lengths",

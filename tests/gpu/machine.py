@@ -43,6 +43,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "compilers": compilers,
         "fla_core": _version("fla-core"),
+        "flash_linear_attention": _version("flash-linear-attention"),
         "fsearch": __version__,
         "commit": _said("git", "describe", "--always", "--dirty"),
     }

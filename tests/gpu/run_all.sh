@@ -25,7 +25,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-known=' machine build tests memcheck racecheck tune kernel step daemon search '
+known=' machine build tests memcheck racecheck tune kernel step fla_tests fla startup compare daemon search busy '
 for name in $only; do
   case $known in *" $name "*) ;; *) echo "run_all.sh: no part is called $name; there are$known" >&2; exit 2 ;; esac
 done
@@ -83,6 +83,23 @@ part() { # PART LIMIT_S COMMAND...: its output goes into a log, its outcome into
 }
 
 fsearch=("$python" -m fsearch)
+step=("${fsearch[@]}" bench step --device "$device" --state "$state")
+if [ -z "$small" ]; then
+  step+=(--shape 0.1b --batch 8 --tokens 2048)
+elif [ -n "$on_gpu" ]; then
+  step+=(--shape small)
+else
+  step+=(--shape demo)
+fi
+
+plan() { # PART LIMIT_S: runs the plan that is called as the part; leaves the plan and what came of it
+  local file=tests/gpu/$1.yaml
+  [ -z "$small" ] || file=tests/gpu/$1_small.yaml
+  cp "$file" "$out/$1.yaml"
+  part "$1" "$2" "${fsearch[@]}" run "$file" --device "$device" --state "$state"
+  "${fsearch[@]}" export "$file" --state "$state" > "$out/$1.jsonl" 2> "$out/logs/$1-export.log"
+  "${fsearch[@]}" report "$file" --state "$state" > "$out/$1.txt" 2>> "$out/logs/$1-export.log"
+}
 
 sanitizer=$(command -v compute-sanitizer ||
   PATH=/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer command -v compute-sanitizer || true)
@@ -106,8 +123,8 @@ fi
 if wanted build; then
   part build 1200 "$python" -m tests.gpu.build_kernel "$FSEARCH_KERNEL_CACHE" "$device"
 fi
-if wanted tests; then # the sanitizer has parts of its own
-  part tests 1800 "$python" -m pytest -q -p no:cacheprovider -rs tests/gpu -k 'not compute_sanitizer' \
+if wanted tests; then # the sanitizer and flash-linear-attention have parts of their own
+  part tests 1800 "$python" -m pytest -q -p no:cacheprovider -rs tests/gpu -k 'not compute_sanitizer and not fla_step' \
     --junitxml "$out/tests.xml"
 fi
 if wanted memcheck; then sanitize memcheck; fi
@@ -124,20 +141,33 @@ if wanted kernel; then
     ${peers[@]+"${peers[@]}"}
 fi
 if wanted step; then
-  sizes=(--shape 0.1b --batch 8 --tokens 2048)
-  [ -z "$small" ] || sizes=(--shape demo)
-  part step 900 "${fsearch[@]}" bench step --device "$device" "${sizes[@]}" --state "$state" --json "$out/step.json"
+  part step 1200 "${step[@]}" --against plain --json "$out/step.json"
+fi
+with_fla() { # PART LIMIT_S COMMAND...
+  if [ -z "$on_gpu" ]; then
+    skip "$1" 'it needs a GPU'
+  elif ! "$python" -c 'import importlib.metadata as m; m.version("flash-linear-attention")' 2> /dev/null; then
+    skip "$1" 'flash-linear-attention is not installed'
+  else # apart from the others: the first call of each of its kernels tries many forms of it
+    part "$@"
+  fi
+}
+if wanted fla_tests; then
+  with_fla fla_tests 1200 "$python" -m pytest -q -p no:cacheprovider -rs tests/gpu/test_fla_step.py
+fi
+if wanted fla; then
+  with_fla fla 1200 "${step[@]}" --precision bf16 --against fla --json "$out/fla.json"
+fi
+if wanted startup; then
+  part startup 600 "${fsearch[@]}" bench startup $quick --state "$state" --json "$out/startup.json"
+fi
+if wanted compare; then # with two short attempts: processes train on the CPU, whatever the device
+  part compare 600 "${fsearch[@]}" bench search --quick --against processes --state "$state" --json "$out/compare.json"
 fi
 if wanted daemon; then
   part daemon 900 "${fsearch[@]}" bench daemon --state "$state" --json "$out/daemon.json"
 fi
-if wanted search; then
-  plan=tests/gpu/search.yaml
-  [ -z "$small" ] || plan=tests/gpu/search_small.yaml
-  cp "$plan" "$out/plan.yaml"
-  part search 3600 "${fsearch[@]}" run "$plan" --device "$device" --state "$state"
-  "${fsearch[@]}" export --state "$state" > "$out/search.jsonl" 2> "$out/logs/export.log"
-  "${fsearch[@]}" report --state "$state" > "$out/report.txt" 2>> "$out/logs/export.log"
-fi
+if wanted search; then plan search 3600; fi
+if wanted busy; then plan busy 2400; fi
 
 "$python" -m tests.gpu.summary "$out" "$device"

@@ -12,15 +12,18 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from fsearch.ui.bench_table import percent, seconds, shape_name, size
+from tests.gpu.figures import figure_lines, kernels_ran
 
-PARTS = ("machine", "build", "tests", "memcheck", "racecheck", "tune", "kernel", "step", "daemon", "search")
+PARTS = ("machine", "build", "tests", "memcheck", "racecheck", "tune", "kernel", "step")
+PARTS += ("fla_tests", "fla", "startup", "compare", "daemon", "search", "busy")
 NOT_ASKED = "not asked for"
+OPTIONAL = ("fla_tests", "fla")
+"""What may be skipped on a GPU too: it needs what others make."""
 
 Row = dict[str, Any]
 
@@ -62,7 +65,8 @@ def judged(part: Part, folder: Path) -> Part:
         )
     if part.outcome != "passed":
         return replace(part, why=part.why or last_line(folder / "logs" / f"{part.name}.log"))
-    if part.name == "search" and (fault := search_fault(json_lines(folder / "search.jsonl"))):
+    faults = {"search": search_fault, "busy": busy_fault}
+    if part.name in faults and (fault := faults[part.name](json_lines(folder / f"{part.name}.jsonl"))):
         return replace(part, outcome="failed", why=fault)
     return part
 
@@ -82,18 +86,30 @@ def test_counts(file: Path) -> dict[str, int] | None:
 
 def search_fault(rows: list[Row]) -> str | None:
     """Why a search that ended has not shown what it is for."""
+    ran_out = any(row["role"] == "probe" and row["outcome"] == "oom" for row in rows)
+    unseen = None if ran_out else "no attempt ran out of memory, so what follows from that was not seen"
+    return failed_training(rows) or unseen or no_verdict(rows)
+
+
+def busy_fault(rows: list[Row]) -> str | None:
+    """The same of one that need not run out of memory."""
+    return failed_training(rows) or no_verdict(rows)
+
+
+def failed_training(rows: list[Row]) -> str | None:
+    """Which training has not come to its end, if one has not."""
     closed = {"completed", "noop", "stopped_early"}
-    probes = [row for row in rows if row["role"] == "probe"]
-    trained = [row for row in rows if row["role"] in ("screen", "confirm")]
-    if wrong := [row for row in trained if row["outcome"] not in closed]:
-        return f"{wrong[0]['variant']} ended as {wrong[0]['outcome']}: {wrong[0]['reason']}"
-    if not any(row["outcome"] == "oom" for row in probes):
-        return "no attempt ran out of memory, so what follows from that was not seen"
-    if not any(row["role"] == "confirm" and row["outcome"] == "completed" for row in trained):
-        return "no variant was confirmed"
-    if not any(row["verdict"] for row in trained):
-        return "there is no verdict"
+    for row in rows:
+        if row["role"] in ("screen", "confirm") and row["outcome"] not in closed:
+            return f"{row['variant']} ended as {row['outcome']}: {row['reason']}"
     return None
+
+
+def no_verdict(rows: list[Row]) -> str | None:
+    """What is missing for a verdict, if there is none."""
+    if not any(row["role"] == "confirm" and row["outcome"] == "completed" for row in rows):
+        return "no variant was confirmed"
+    return None if any(row["verdict"] for row in rows) else "there is no verdict"
 
 
 def json_lines(file: Path) -> list[Row]:
@@ -189,12 +205,42 @@ def step_lines(report: Row) -> list[str]:
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in report["rows"]:
+        if row["left_out"]:
+            lines.append(
+                f"| {row['precision']} | {row['contender']} | left out: {row['left_out']} | | | | | |"
+            )
+            continue
         mfu = "no stated peak" if row["mfu"] is None else percent(row["mfu"])
         lines.append(
             f"| {row['precision']} | {row['contender']} | {seconds(row['step_s']['median'])} | "
             f"{row['ratio']:.2f} | {row['tokens_per_s']:,.0f} | "
             f"{row['flop_per_s'] / 1e12:.3g} | {mfu} | {size(round(row['peak_memory_mib'] * 2**20))} |"
         )
+    return lines
+
+
+def startup_lines(report: Row) -> list[str]:
+    """From nothing to the first step in each way, and the gaps of a run."""
+    lines = ["| to the first step, on the CPU | median | best |", "|---|---:|---:|"]
+    ways = {"cold": "a cold process", "forked": "forked", "warmed": "forked ahead"}
+    for way, title in ways.items():
+        took = report["ways"][way]["whole_s"]
+        lines.append(f"| {title} | {seconds(took['median'])} | {seconds(took['best'])} |")
+    for name, title in (("idle_s", "idle between two attempts"), ("steps_s", "last step to first step")):
+        lines.append(f"| {title}, median and most | {' | '.join(_median_and_most(report['gaps'][name]))} |")
+    return lines
+
+
+def _median_and_most(several: dict[str, float]) -> tuple[str, str]:
+    return seconds(several["median"]), seconds(several["most"])
+
+
+def compare_lines(report: Row) -> list[str]:
+    """Each plan through the daemon and through a process for each attempt."""
+    lines = ["| plan, on the CPU | trainings | daemon | processes | ratio |", "|---|---:|---:|---:|---:|"]
+    for row in report["rows"]:
+        took = [seconds(row[side]["wall_s"]) for side in ("daemon", "processes")]
+        lines.append(f"| {row['plan']} | {row['trainings']} | {' | '.join(took)} | {row['wall_ratio']:.3f} |")
     return lines
 
 
@@ -208,7 +254,7 @@ def daemon_lines(report: Row) -> list[str]:
 
 
 def search_lines(rows: list[Row]) -> list[str]:
-    """How each search went, and how much of the time the device had an attempt."""
+    """How each search went."""
     trained = [row for row in rows if row["role"] in ("screen", "confirm") and row["started_at"]]
     lines = [
         "| search | probes | trainings | micro-batch | tokens/s in training | peak memory |",
@@ -227,13 +273,6 @@ def search_lines(rows: list[Row]) -> list[str]:
             size(round(max(row["peak_memory_mib"] or 0 for row in its) * 2**20)),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    if trained:
-        began = min(datetime.fromisoformat(row["started_at"]) for row in trained)
-        ended = max(datetime.fromisoformat(row["ended_at"]) for row in trained)
-        wall = (ended - began).total_seconds()
-        busy = sum(_phase(row, "train") + _phase(row, "evaluate") for row in trained)
-        said = f"{wall:.0f} s from the first training's start to the last one's end, probes between included"
-        lines += ["", f"{said}; {percent(busy / wall) if wall else 'all'} of it in training and evaluation."]
     return lines
 
 
@@ -243,6 +282,18 @@ def _phase(row: Row, name: str) -> float:
 
 def _counted(words: Iterable[str]) -> str:
     return ", ".join(f"{count} {word}" for word, count in sorted(Counter(words).items())) or "none"
+
+
+TABLES = {
+    "tune": tuning_lines,
+    "kernel": kernel_lines,
+    "step": step_lines,
+    "fla": step_lines,
+    "startup": startup_lines,
+    "compare": compare_lines,
+    "daemon": daemon_lines,
+}
+SEARCHES = ("search", "busy")
 
 
 def markdown(folder: Path, parts: list[Part]) -> str:
@@ -259,12 +310,14 @@ def markdown(folder: Path, parts: list[Part]) -> str:
     for part in parts:
         took = f"{part.seconds} s | {part.limit_s} s" if part.outcome != "skipped" or part.seconds else " | "
         lines.append(f"| {part.name} | **{part.outcome}** | {took} | {part.why.replace('|', '/')} |")
-    tables = {"tune": tuning_lines, "kernel": kernel_lines, "step": step_lines, "daemon": daemon_lines}
-    for name, table in tables.items():
-        if report := report_of(folder, name):
-            lines += ["", f"## {name}", "", *table(report)]
-    if rows := json_lines(folder / "search.jsonl"):
-        lines += ["", "## search", "", *search_lines(rows)]
+    reports = {name: report for name in TABLES if (report := report_of(folder, name))}
+    searches = {name: rows for name in SEARCHES if (rows := json_lines(folder / f"{name}.jsonl"))}
+    ran = {name: kernels_ran(folder / "state", rows) for name, rows in searches.items()}
+    lines += ["", "## figures", "", *figure_lines(reports, searches, ran, gpu=bool(machine.get("gpu")))]
+    for name, report in reports.items():
+        lines += ["", f"## {name}", "", *TABLES[name](report)]
+    for name, rows in searches.items():
+        lines += ["", f"## {name}", "", *search_lines(rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -281,7 +334,8 @@ def main(folder: Path, device: str) -> int:
     for part in [*skipped, *bad]:
         print(f"{part.outcome}: {part.name}{': ' if part.why else ''}{part.why}")
     print(f"all of it is in {folder / 'summary.md'}")
-    return 1 if bad or (skipped and device != "cpu") else 0
+    missing = [part for part in skipped if part.name not in OPTIONAL]
+    return 1 if bad or (missing and device != "cpu") else 0
 
 
 if __name__ == "__main__":

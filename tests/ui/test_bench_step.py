@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fsearch.ui.bench_step import footnotes, row_lines
 from fsearch.ui.cli import parser
 from tests.ui.commands import fsearch
 
@@ -20,9 +21,11 @@ REPORT = {"schema", "bench", "date", "fsearch", "load_1min_before", "environment
     "threads",
     "kernel",
     "torch",
+    "fla",
     "clock",
 }
 ROW = {"contender", "batch", "tokens", "precision", "steps", "step_s", "ratio", "tokens_per_s", "parts"} | {
+    "left_out",
     "operators",
     "loss",
     "peak_memory_mib",
@@ -48,10 +51,10 @@ def test_variants_and_the_plain_step_side_by_side(tmp_path: Path) -> None:
     assert set(report) == REPORT
     assert (report["schema"], report["bench"], report["threads"]) == (1, "step", 1)
     assert (report["shape"]["batch"], report["shape"]["tokens"], report["targets"]) == (4, 8, 8)
-    assert report["clock"] == "process CPU time"
+    assert (report["clock"], report["fla"]) == ("process CPU time", None)
     assert [row["contender"] for row in report["rows"]] == [*VARIANTS, "plain"]
     for row in report["rows"]:
-        assert set(row) == ROW
+        assert set(row) == ROW and row["left_out"] is None
         assert f"\n  bf16 {row['contender']} " in done.stdout
         assert (row["precision"], row["batch"], row["tokens"]) == ("bf16", 4, 8)
         assert row["steps"] >= 5
@@ -95,6 +98,17 @@ def test_a_model_of_the_released_size(tmp_path: Path) -> None:
     assert row["loss"] < math.log(65536)  # what a model that knows nothing has
 
 
+def test_a_step_that_was_left_out() -> None:
+    """Its line says why, and no figure is made of it."""
+    row = {"precision": "bf16", "contender": "fla", "left_out": "it failed: RuntimeError: no triton"}
+    lines = [line.plain for line in row_lines(row, 80)]
+    assert lines == ["  bf16 fla", "    left out: it failed: RuntimeError: no triton"]
+    own = {"precision": "bf16", "contender": "no_fs", "left_out": None, "ratio": 1.0}
+    notes = footnotes({"gpu": "NVIDIA H200", "clock": "CUDA events", "fla": "0.6.0", "rows": [own, row]})
+    assert notes[-1].startswith("fla: the RWKV-7 of flash-linear-attention 0.6.0 with the same weights, ")
+    assert "nan" not in " ".join(notes)
+
+
 def test_surface_is_frozen() -> None:
     """The options of `bench step` are a promise too."""
     whole = parser()
@@ -115,6 +129,7 @@ def test_surface_is_frozen() -> None:
         (["--batch", "0"], "'0' is not a number from 1 to 1000000"),
         (["--tokens", "1"], "an example needs 2 tokens: one to read, one to predict"),
         (["--against", "fast"], "invalid choice: 'fast'"),
+        (["--against", "fla"], "--against fla needs a GPU: its kernels are Triton's."),
         (["--lengths", "256,100"], "--lengths: 100 does not divide 256, the longest."),
         (["--lengths", "8,16", "--tokens", "8"], "--lengths goes neither with --against nor with --tokens."),
         (["--json", "."], "--json . is a folder."),
