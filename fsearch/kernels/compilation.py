@@ -35,6 +35,9 @@ _X86 = {
 }
 _GENERIC = {"generic": (16, "")}
 
+# What is compiled for several of them, and up to which register width: fused.h's operators wait for memory.
+_WIDEST = {"wkv7_cpu.cpp": 64, "fused_cpu.cpp": 32}
+
 _MOST_DETAIL = 40_000
 """Characters of compiler output that are kept: half of them from its beginning, half from its end."""
 
@@ -148,12 +151,15 @@ def _recipe(csrc: Path, toolchain: Toolchain) -> str:
         links += f" {found} -lcudart_static -ldl -lrt -lpthread -Wl,--exclude-libs,ALL"
     for source in sorted(csrc.glob("binding*.cpp")):
         add("compile", source, f"-fopenmp {includes}{' -DFSEARCH_CUDA' if toolchain.targets else ''}")
-    instruction_sets = _GENERIC | (_X86 if platform.machine() == "x86_64" else {})
-    for isa, (vector_bytes, flags) in instruction_sets.items():
-        more = f"{flags} -DWKV7_ISA={isa} -DWKV7_VECTOR_BYTES={vector_bytes}"
-        add("compile", csrc / "wkv7_cpu.cpp", more, isa)
-    for source in sorted(set(csrc.glob("*_cpu.cpp")) - {csrc / "wkv7_cpu.cpp"}):
-        add("compile", source, "")
+    x86 = _X86 if platform.machine() == "x86_64" else {}
+    for source in sorted(csrc.glob("*_cpu.cpp"), key=lambda source: source.name not in _WIDEST):
+        widest = _WIDEST.get(source.name, 0)
+        for isa, (vector_bytes, flags) in (_GENERIC | x86).items():
+            if vector_bytes <= widest:
+                more = f"{flags} -DWKV7_ISA={isa} -DWKV7_VECTOR_BYTES={vector_bytes}"
+                add("compile", source, more, isa)
+        if not widest:
+            add("compile", source, "")
     lines += [f"build kernel.so: link {' '.join(map(_path, objects))}", f"  links = {links}"]
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,121 @@
+"""The operators of csrc/fused.h: their formulas in plain torch, and random arguments of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+OPERATORS = ("mix of one", "mix of six", "keys", "readout")
+
+# Relative errors against float64: of what has the rows' precision, and of the sums over rows.
+TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 3e-3}
+
+
+def mixed(x: Tensor, *mixes: Tensor) -> list[Tensor]:
+    """Each row with the one before it: x [B,T,C], mixes of C numbers."""
+    before = torch.cat((torch.zeros_like(x[:, :1]), x[:, :-1]), 1)
+    return [torch.lerp(x, before, mix.expand_as(x)).flatten(0, 1) for mix in mixes]
+
+
+def keys(k: Tensor, rate: Tensor, k_k: Tensor, k_a: Tensor, head_size: int) -> list[Tensor]:
+    """forget, relearn, learn, of k and rate [M,C]."""
+    kk = F.normalize((k * k_k.flatten()).view(len(k), -1, head_size), dim=-1).view_as(k)
+    return [-kk, kk * rate, k * (1 + (rate - 1) * k_a.flatten())]
+
+
+def readout(
+    y: Tensor,
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gate: Tensor,
+    r_k: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    head_size: int,
+    eps: float,
+) -> list[Tensor]:
+    """What the output matrix reads, of rows [M,C]."""
+    normed = F.group_norm(y, y.shape[1] // head_size, weight, bias, eps)
+    bonus = (r * k * r_k.flatten()).view(len(r), -1, head_size).sum(-1).repeat_interleave(head_size, 1) * v
+    return [(normed + bonus) * gate]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call: `rows` are activations, `channels` parameters of C numbers each, `settings` the rest."""
+
+    operator: str
+    rows: tuple[Tensor, ...]
+    channels: tuple[Tensor, ...]
+    settings: tuple[Any, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The operator's in a library."""
+        return "shift_mix" if self.operator.startswith("mix") else self.operator
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """As `fsearch::...` takes them."""
+        channels = (list(self.channels),) if self.name == "shift_mix" else self.channels
+        return (*self.rows, *channels, *self.settings)
+
+    def forward(self, library: Any) -> list[Tensor]:
+        """The outputs by `library`, which is torch.ops.fsearch or has functions of the same names."""
+        found = getattr(library, self.name)(*self.arguments)
+        return [found] if isinstance(found, Tensor) else list(found)
+
+    def backward(self, library: Any, upstream: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of the rows, and those of all channels as one [count,C], by `library`."""
+        given = [list(upstream)] if self.name == "shift_mix" else upstream
+        return list(getattr(library, f"{self.name}_backward")(*given, *self.arguments))
+
+    def upstream(self) -> list[Tensor]:
+        """A random gradient for each output."""
+        x = self.rows[0]
+        outputs = {"mix of one": 1, "mix of six": 6, "keys": 3, "readout": 1}[self.operator]
+        source = torch.Generator().manual_seed(5)
+        shape = (x.numel() // x.shape[-1], x.shape[-1])
+        return [torch.randn(shape, generator=source).to(x.dtype) for _ in range(outputs)]
+
+    def expected(self, upstream: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What `forward` and `backward` must give, by autograd in float64."""
+        rows, channels = (
+            [x.detach().double().requires_grad_() for x in xs] for xs in (self.rows, self.channels)
+        )
+        formula = {"shift_mix": mixed, "keys": keys, "readout": readout}[self.name]
+        outputs = formula(*rows, *channels, *self.settings)
+        found = torch.autograd.grad(outputs, rows + channels, [x.double() for x in upstream])
+        sums = torch.stack([x.flatten() for x in found[len(rows) :]])
+        return [x.detach() for x in outputs], [*found[: len(rows)], sums]
+
+    def to(self, dtype: torch.dtype) -> Case:
+        """The same numbers in another precision; channels keep float32 beside bfloat16."""
+        finer = torch.float32 if dtype == torch.bfloat16 else dtype
+        rows, channels = tuple(x.to(dtype) for x in self.rows), tuple(x.to(finer) for x in self.channels)
+        return replace(self, rows=rows, channels=channels)
+
+
+def random_case(operator: str, B: int, T: int, H: int, N: int, seed: int = 0) -> Case:
+    """Float64 arguments for B samples of T tokens, shaped like those that a model has."""
+    source, C = torch.Generator().manual_seed(seed), H * N
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=source, dtype=torch.float64)
+
+    def some(count: int, *shape: int) -> tuple[Tensor, ...]:
+        return tuple(normal(*shape) for _ in range(count))
+
+    if operator == "keys":
+        k, rate = normal(B * T, C), torch.sigmoid(normal(B * T, C))
+        return Case(operator, (k, rate), some(2, 1, 1, C), (N,))
+    if operator == "readout":
+        channels = (normal(H, N), *some(2, C))
+        return Case(operator, some(5, B * T, C), channels, (N, N * 1e-5))
+    return Case(operator, (normal(B, T, C),), some(6 if operator == "mix of six" else 1, 1, 1, C))
