@@ -1,9 +1,10 @@
 // The torch operators of csrc/fused.h on both devices, and their gradients. Rows are [M,C]; channels have C numbers in any
 // shape, in the precision of the rows or of the arithmetic, and so have their gradients.
 //
-//   fsearch::shift_mix   x [B,T,C] and 1 or 6 mixes -> rows [B*T,C] for each mix
-//   fsearch::keys        k, rate and channels k_k, k_a -> forget, relearn, learn
-//   fsearch::readout     y, r, k, v, gate and channels r_k, weight, bias -> rows
+//   fsearch::shift_mix      x [B,T,C] and 1 or 6 mixes -> rows [B*T,C] for each mix
+//   fsearch::keys           k, rate and channels k_k, k_a -> forget, relearn, learn
+//   fsearch::readout        y, r, k, v, gate and channels r_k, weight, bias -> rows
+//   fsearch::squared_relu   rows -> rows
 //
 // and each with `_backward`: the gradients of the rows in their order, then those of all channels in one tensor [count,C].
 
@@ -185,6 +186,33 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> readout_backward(
   return {dy, dr, dk, dv, dgate, sums.total};
 }
 
+template <class io>
+fused::SquaredRelu<io> squared_relu_inputs(const FusedCall& call, const Tensor& x) {
+  return {call.M, call.C, rows_in<io>(x)};
+}
+
+Tensor squared_relu(const Tensor& x_) {
+  const FusedCall call("squared_relu", x_);
+  const Tensor x = call.rows("x", x_), y = call.new_rows();
+  call.with_type([&](auto rows) {
+    using io = typename decltype(rows)::io;
+    const fused::SquaredReluOutputs<io> out = {rows_out<io>(y)};
+    call.run<io>(&fused::Kernels<io>::squared_relu, squared_relu_inputs<io>(call, x), out);
+  });
+  return y;
+}
+
+Tensor squared_relu_backward(const Tensor& dy_, const Tensor& x_) {
+  const FusedCall call("squared_relu", x_);
+  const Tensor x = call.rows("x", x_), dy = call.rows("dy", dy_), dx = call.new_rows();
+  call.with_type([&](auto rows) {
+    using io = typename decltype(rows)::io;
+    const fused::SquaredReluGradients<io> out = {rows_in<io>(dy), rows_out<io>(dx)};
+    call.run<io>(&fused::Kernels<io>::squared_relu_backward, squared_relu_inputs<io>(call, x), out);
+  });
+  return dx;
+}
+
 void refuse_twice(const char* name) {
   TORCH_CHECK(!at::GradMode::is_enabled(), name, " cannot be differentiated twice");
 }
@@ -262,6 +290,21 @@ struct Readout : torch::autograd::Function<Readout> {
   }
 };
 
+struct SquaredRelu : torch::autograd::Function<SquaredRelu> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x) {
+    static const auto op = operator_of("fsearch::squared_relu", &squared_relu);
+    const at::AutoDispatchBelowADInplaceOrView below;
+    ctx->save_for_backward({x});
+    return op.call(x);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    refuse_twice("squared_relu");
+    static const auto op = operator_of("fsearch::squared_relu_backward", &squared_relu_backward);
+    return {op.call(grads[0], ctx->get_saved_variables()[0])};
+  }
+};
+
 std::vector<Tensor> shift_mix_with_gradient(const Tensor& x, TensorList mixes) { return ShiftMix::apply(x, mixes); }
 
 std::tuple<Tensor, Tensor, Tensor> keys_with_gradient(const Tensor& k, const Tensor& rate, const Tensor& k_k,
@@ -276,6 +319,8 @@ Tensor readout_with_gradient(const Tensor& y, const Tensor& r, const Tensor& k, 
   return Readout::apply(y, r, k, v, gate, r_k, weight, bias, head_size, eps);
 }
 
+Tensor squared_relu_with_gradient(const Tensor& x) { return SquaredRelu::apply(x); }
+
 void register_on_device(torch::Library& m) {
   m.impl("shift_mix", shift_mix);
   m.impl("shift_mix_backward", shift_mix_backward);
@@ -283,6 +328,8 @@ void register_on_device(torch::Library& m) {
   m.impl("keys_backward", keys_backward);
   m.impl("readout", readout);
   m.impl("readout_backward", readout_backward);
+  m.impl("squared_relu", squared_relu);
+  m.impl("squared_relu_backward", squared_relu_backward);
 }
 
 }  // namespace
@@ -301,6 +348,8 @@ TORCH_LIBRARY_FRAGMENT(fsearch, m) {
   m.def(
       "readout_backward(Tensor dout, Tensor y, Tensor r, Tensor k, Tensor v, Tensor gate, Tensor r_k, Tensor weight, "
       "Tensor bias, int head_size, float eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("squared_relu(Tensor x) -> Tensor");
+  m.def("squared_relu_backward(Tensor dy, Tensor x) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(fsearch, CPU, m) { register_on_device(m); }
@@ -313,4 +362,5 @@ TORCH_LIBRARY_IMPL(fsearch, Autograd, m) {
   m.impl("shift_mix", shift_mix_with_gradient);
   m.impl("keys", keys_with_gradient);
   m.impl("readout", readout_with_gradient);
+  m.impl("squared_relu", squared_relu_with_gradient);
 }

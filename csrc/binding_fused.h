@@ -67,6 +67,12 @@ inline int launch(const Gpu& gpu, const fused::Readout<void>& in, const fused::R
 inline int launch(const Gpu& gpu, const fused::Readout<void>& in, const fused::ReadoutGradients<void>& out, float* total) {
   return fused_cuda_readout_backward(&gpu, &in, &out, total);
 }
+inline int launch(const Gpu& gpu, const fused::SquaredRelu<void>& in, const fused::SquaredReluOutputs<void>& out) {
+  return fused_cuda_squared_relu(&gpu, &in, &out);
+}
+inline int launch(const Gpu& gpu, const fused::SquaredRelu<void>& in, const fused::SquaredReluGradients<void>& out) {
+  return fused_cuda_squared_relu_backward(&gpu, &in, &out);
+}
 #endif
 
 // Of the channels' gradients: the sums over each chunk of rows, which the kernels make, and over all of them.

@@ -16,11 +16,11 @@ constexpr int kRows = 4;  // of a block, where rows are not added up
 using Four = Pack<kWidth>;
 
 template <class T>
-DEVICE Four read(const void* from, int64_t at) {
+DEVICE Four read_four(const void* from, int64_t at) {
   return read_global<kWidth>(static_cast<const T*>(from) + at);
 }
 template <class T>
-DEVICE void write(void* to, int64_t at, const Four& x) {
+DEVICE void write_four(void* to, int64_t at, const Four& x) {
   write_global<kWidth>(static_cast<T*>(to) + at, x);
 }
 DEVICE float dot(const Four& x, const Four& y) {
@@ -56,11 +56,11 @@ struct Share {
   }
   template <class T>
   DEVICE Four read(const void* from, int64_t at) const {
-    return real ? ::read<T>(from, at + c) : Four{};
+    return real ? read_four<T>(from, at + c) : Four{};
   }
   template <class T>
   DEVICE void write(void* to, int64_t at, const Four& x) const {
-    if (real) ::write<T>(to, at + c, x);
+    if (real) write_four<T>(to, at + c, x);
   }
 };
 
@@ -274,6 +274,30 @@ KERNEL(kMostThreads, 1) void readout_backward(Grid grid, fused::Readout<void> in
   mine.write<float>(grad.sums, (3 * mine.chunk + 2) * in.C, sum_bias);
 }
 
+DEVICE float positive(float x) { return x < 0 ? 0 : x; }  // a NaN stays one
+
+template <class T>
+KERNEL(kMostThreads, 1) void squared_relu(Grid grid, fused::SquaredRelu<void> in, fused::SquaredReluOutputs<void> out) {
+  const Share mine(grid);
+  for (int64_t m = mine.begin; m < mine.end; ++m) {
+    Four x = mine.read<T>(in.x, m * in.C);
+    UNROLL for (int j = 0; j < kWidth; ++j) x[j] = positive(x[j]) * positive(x[j]);
+    mine.write<T>(out.y, m * in.C, x);
+  }
+}
+
+template <class T>
+KERNEL(kMostThreads, 1) void squared_relu_backward(Grid grid, fused::SquaredRelu<void> in,
+                                                   fused::SquaredReluGradients<void> grad) {
+  const Share mine(grid);
+  for (int64_t m = mine.begin; m < mine.end; ++m) {
+    const Four x = mine.read<T>(in.x, m * in.C);
+    Four dx = mine.read<T>(grad.dy, m * in.C);
+    UNROLL for (int j = 0; j < kWidth; ++j) dx[j] *= 2 * positive(x[j]);
+    mine.write<T>(grad.dx, m * in.C, dx);
+  }
+}
+
 constexpr int kSlices = kMostThreads / kWarp;
 
 // total [columns] = the sums [chunks, columns] added up: each warp of a block takes every eighth chunk of 32 columns.
@@ -344,5 +368,13 @@ int fused_cuda_readout(const FusedCudaLaunch* where, const fused::Readout<void>*
 int fused_cuda_readout_backward(const FusedCudaLaunch* where, const fused::Readout<void>* in,
                                 const fused::ReadoutGradients<void>* grad, float* total) {
   return run_backward(*where, readout_backward<float>, readout_backward<bf16>, *in, *grad, 3, total);
+}
+int fused_cuda_squared_relu(const FusedCudaLaunch* where, const fused::SquaredRelu<void>* in,
+                            const fused::SquaredReluOutputs<void>* out) {
+  return run(*where, squared_relu<float>, squared_relu<bf16>, *in, *out);
+}
+int fused_cuda_squared_relu_backward(const FusedCudaLaunch* where, const fused::SquaredRelu<void>* in,
+                                     const fused::SquaredReluGradients<void>* grad) {
+  return run(*where, squared_relu_backward<float>, squared_relu_backward<bf16>, *in, *grad);
 }
 const char* fused_cuda_error(int error) { return prims::error_text(error); }

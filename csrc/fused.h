@@ -19,6 +19,8 @@
 //     dy = (dn - mean(dn) - n mean(dn n)) / sqrt(var(y) + eps)       dr = dbonus k r_k       dk = dbonus r r_k
 //     dr_k, dweight, dbias = sums over rows of dbonus r k, n ds, ds
 //
+//   squared relu   y = max(x, 0)^2       dx = 2 max(x, 0) dy
+//
 // `io` is the type of the rows: float, double or bf16, and void where a flag says which. Arithmetic, and what belongs to
 // channels and not to rows, is float, beside double double. Rows are contiguous [M, C], C = H heads of N, N in 8, 16, 32,
 // 64, 128; channels are contiguous [C].
@@ -103,8 +105,22 @@ struct ReadoutGradients {
   scalar_of<io>* sums;  // [chunks, 3, C]: dr_k, dweight, dbias
 };
 
-// On a CPU: forward passes compute the rows [begin, end), backward passes the chunks [begin, end), and nothing else, each
-// the same whatever the range.
+template <class io>
+struct SquaredRelu {
+  int64_t M, C;
+  const io* x;
+};
+template <class io>
+struct SquaredReluOutputs {
+  io* y;
+};
+template <class io>
+struct SquaredReluGradients {
+  const io* dy;
+  io* dx;
+};
+
+// On a CPU: the rows [begin, end), or the chunks where there are sums, and nothing else, each the same whatever the range.
 template <class io>
 struct Kernels {
   void (*shift_mix)(const ShiftMix<io>&, const ShiftMixOutputs<io>&, int64_t begin, int64_t end);
@@ -113,6 +129,8 @@ struct Kernels {
   void (*keys_backward)(const Keys<io>&, const KeysGradients<io>&, int64_t begin, int64_t end);
   void (*readout)(const Readout<io>&, const ReadoutOutputs<io>&, int64_t begin, int64_t end);
   void (*readout_backward)(const Readout<io>&, const ReadoutGradients<io>&, int64_t begin, int64_t end);
+  void (*squared_relu)(const SquaredRelu<io>&, const SquaredReluOutputs<io>&, int64_t begin, int64_t end);
+  void (*squared_relu_backward)(const SquaredRelu<io>&, const SquaredReluGradients<io>&, int64_t begin, int64_t end);
 };
 struct AllKernels {
   Kernels<float> floats;
@@ -147,5 +165,9 @@ int fused_cuda_keys_backward(const FusedCudaLaunch*, const fused::Keys<void>*, c
 int fused_cuda_readout(const FusedCudaLaunch*, const fused::Readout<void>*, const fused::ReadoutOutputs<void>*);
 int fused_cuda_readout_backward(const FusedCudaLaunch*, const fused::Readout<void>*,
                                 const fused::ReadoutGradients<void>*, float* total);
+int fused_cuda_squared_relu(const FusedCudaLaunch*, const fused::SquaredRelu<void>*,
+                            const fused::SquaredReluOutputs<void>*);
+int fused_cuda_squared_relu_backward(const FusedCudaLaunch*, const fused::SquaredRelu<void>*,
+                                     const fused::SquaredReluGradients<void>*);
 const char* fused_cuda_error(int error);
 }

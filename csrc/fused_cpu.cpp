@@ -243,8 +243,27 @@ void readout_backward(const Readout<io>& in, const ReadoutGradients<io>& grad, i
 }
 
 template <class io>
-constexpr Kernels<io> all = {shift_mix<io>,     shift_mix_backward<io>, keys<io>,
-                             keys_backward<io>, readout<io>,            readout_backward<io>};
+INLINE auto positive(const io* from) {
+  const auto x = read(from);
+  return x < 0 ? x - x : x;  // a NaN stays one
+}
+
+template <class io>
+void squared_relu(const SquaredRelu<io>& in, const SquaredReluOutputs<io>& out, int64_t begin, int64_t end) {
+  for (int64_t at = begin * in.C; at < end * in.C; at += Pass<io>::VW)
+    write(out.y + at, positive(in.x + at) * positive(in.x + at));
+}
+
+template <class io>
+void squared_relu_backward(const SquaredRelu<io>& in, const SquaredReluGradients<io>& grad, int64_t begin,
+                           int64_t end) {
+  for (int64_t at = begin * in.C; at < end * in.C; at += Pass<io>::VW)
+    write(grad.dx + at, 2 * positive(in.x + at) * read(grad.dy + at));
+}
+
+template <class io>
+constexpr Kernels<io> all = {shift_mix<io>, shift_mix_backward<io>, keys<io>,         keys_backward<io>,
+                             readout<io>,   readout_backward<io>,   squared_relu<io>, squared_relu_backward<io>};
 
 }  // namespace
 

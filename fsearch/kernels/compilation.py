@@ -35,9 +35,6 @@ _X86 = {
 }
 _GENERIC = {"generic": (16, "")}
 
-# What is compiled for several of them, and up to which register width: fused.h's operators wait for memory.
-_WIDEST = {"wkv7_cpu.cpp": 64, "fused_cpu.cpp": 32}
-
 _MOST_DETAIL = 40_000
 """Characters of compiler output that are kept: half of them from its beginning, half from its end."""
 
@@ -151,17 +148,19 @@ def _recipe(csrc: Path, toolchain: Toolchain) -> str:
         links += f" {found} -lcudart_static -ldl -lrt -lpthread -Wl,--exclude-libs,ALL"
     for source in sorted(csrc.glob("binding*.cpp")):
         add("compile", source, f"-fopenmp {includes}{' -DFSEARCH_CUDA' if toolchain.targets else ''}")
-    x86 = _X86 if platform.machine() == "x86_64" else {}
-    for source in sorted(csrc.glob("*_cpu.cpp"), key=lambda source: source.name not in _WIDEST):
-        widest = _WIDEST.get(source.name, 0)
-        for isa, (vector_bytes, flags) in (_GENERIC | x86).items():
-            if vector_bytes <= widest:
+    instruction_sets = _GENERIC | (_X86 if platform.machine() == "x86_64" else {})
+    for source in sorted(csrc.glob("*_cpu.cpp"), key=lambda source: -_widest(source)):
+        for isa, (vector_bytes, flags) in instruction_sets.items():
+            if vector_bytes <= _widest(source):
                 more = f"{flags} -DWKV7_ISA={isa} -DWKV7_VECTOR_BYTES={vector_bytes}"
                 add("compile", source, more, isa)
-        if not widest:
-            add("compile", source, "")
     lines += [f"build kernel.so: link {' '.join(map(_path, objects))}", f"  links = {links}"]
     return "\n".join(lines) + "\n"
+
+
+def _widest(source: Path) -> int:
+    """The widest registers, in bytes, that a source is compiled for. Small operators wait for memory."""
+    return {"wkv7_cpu.cpp": 64, "fused_cpu.cpp": 32}.get(source.name, 16)
 
 
 def _path(path: Path | str) -> str:

@@ -79,6 +79,12 @@ def readout_compiled(
     return rows
 
 
+def squared_relu_compiled(x: Tensor) -> Tensor:
+    """relu(x).square() of rows [M,C]."""
+    y: Tensor = torch.ops.fsearch.squared_relu.default(x)
+    return y
+
+
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of the states beside tensors r, k, v, a, b of this dtype."""
     return torch.float64 if dtype == torch.float64 else torch.float32
@@ -96,6 +102,8 @@ def register() -> None:
     torch.library.register_fake("fsearch::keys_backward", _fake_keys_backward)
     torch.library.register_fake("fsearch::readout", _fake_readout)
     torch.library.register_fake("fsearch::readout_backward", _fake_readout_backward)
+    torch.library.register_fake("fsearch::squared_relu", _fake_squared_relu)
+    torch.library.register_fake("fsearch::squared_relu_backward", _fake_squared_relu)
 
 
 def _fake_forward(
@@ -195,6 +203,10 @@ def _fake_readout(y: Tensor, *_: Any) -> Tensor:
 
 def _fake_readout_backward(dout: Tensor, *_: Any) -> tuple[Tensor, ...]:
     return *(dout.new_empty(dout.shape) for _ in range(5)), _fake_sums(dout, 3)
+
+
+def _fake_squared_relu(rows: Tensor, *_: Any) -> Tensor:
+    return rows.new_empty(rows.shape)
 
 
 def _fake_sums(rows: Tensor, count: int) -> Tensor:

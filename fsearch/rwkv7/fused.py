@@ -1,9 +1,9 @@
 """Formulas of RWKV-7 that are more than one operator of torch each, in as few passes over memory as can be.
 
 Left to autograd, they run through memory several times as often, and that is what a step waits for. Where
-the compiled library runs, all but `squared_relu` are one operator of it, forwards and backwards
-(csrc/fused.h); elsewhere gradients are written out here. Each function states its formula in plain PyTorch,
-and the tests hold value and gradient to it. Gradients of gradients are not provided.
+the compiled library runs, each is one operator of it, forwards and backwards (csrc/fused.h); elsewhere most
+gradients are written out here. Each function states its formula in plain PyTorch, and the tests hold value
+and gradient to it. Gradients of gradients are not provided.
 
 Activations have a precision, parameters the same or a higher one. The compiled operators compute in float32
 or float64 and round what they give once; in torch a parameter is cast where it meets an activation, but for
@@ -23,7 +23,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from fsearch.kernels.compiled import keys_compiled, readout_compiled, shift_mix_compiled
+from fsearch.kernels.compiled import (
+    keys_compiled,
+    readout_compiled,
+    shift_mix_compiled,
+    squared_relu_compiled,
+)
 from fsearch.kernels.library import runs_compiled
 
 NORM_FLOOR = 1e-12
@@ -49,7 +54,9 @@ def token_shift_mix(x: Tensor, *mixes: Tensor, last: Tensor | None = None) -> Se
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """relu(x).square(), any shape."""
+    """relu(x).square(), of rows [M, C]."""
+    if runs_compiled(x.device, x.dtype):
+        return squared_relu_compiled(x)
     y: Tensor = _SquaredReLU.apply(x)  # type: ignore[no-untyped-call]
     return y
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from fsearch.kernels import HEAD_SIZES
 
-from ..kernels.cases import relative_error
-from ..kernels.fused_cases import OPERATORS, TOLERANCE, Case, random_case
+from ..kernels.fused_cases import OPERATORS, Case, assert_exact, random_case
 
 every_operator = pytest.mark.parametrize("operator", OPERATORS)
 in_both_precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -19,24 +18,9 @@ in_both_precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.bflo
 
 def run(case: Case, gpu: torch.device) -> list[Tensor]:
     """Outputs, gradients of rows, gradients of channels, computed there."""
-    there = replace(
-        case,
-        rows=tuple(x.to(gpu) for x in case.rows),
-        channels=tuple(x.to(gpu) for x in case.channels),
-    )
-    upstream = [x.to(gpu) for x in case.upstream()]
-    found = [*there.forward(torch.ops.fsearch), *there.backward(torch.ops.fsearch, upstream)]
-    return [x.cpu() for x in found]
-
-
-def assert_exact(case: Case, gpu: torch.device) -> None:
-    """Rows are rounded once; sums over rows are float32."""
-    outputs, gradients = case.expected(case.upstream())
-    *rows, sums = (
-        relative_error(x, want) for x, want in zip(run(case, gpu), (*outputs, *gradients), strict=True)
-    )
-    assert max(rows) < TOLERANCE[case.rows[0].dtype]
-    assert sums < TOLERANCE[torch.float32]
+    rows, channels = (tuple(x.to(gpu) for x in xs) for xs in (case.rows, case.channels))
+    there = replace(case, rows=rows, channels=channels)
+    return [x.cpu() for x in there.run(torch.ops.fsearch, [x.to(gpu) for x in case.upstream()])]
 
 
 @every_operator
@@ -44,14 +28,16 @@ def assert_exact(case: Case, gpu: torch.device) -> None:
 @pytest.mark.parametrize("N", HEAD_SIZES)
 def test_values_and_gradients(gpu: torch.device, operator: str, N: int, dtype: torch.dtype) -> None:
     """Every head size in both precisions, with lanes that have no channel."""
-    assert_exact(random_case(operator, 3, 14, 3, N).to(dtype), gpu)
+    case = random_case(operator, 3, 14, 3, N).to(dtype)
+    assert_exact(case, run(case, gpu))
 
 
 @every_operator
 @pytest.mark.parametrize(("B", "T"), [(1, 1), (5, 1), (1, 16), (1, 17), (2, 16), (16, 2), (1, 3000)])
 def test_lengths(gpu: torch.device, operator: str, B: int, T: int) -> None:
     """Samples that end within a block's rows, at their end, and after many."""
-    assert_exact(random_case(operator, B, T, 12, 64).to(torch.float32), gpu)
+    case = random_case(operator, B, T, 12, 64).to(torch.float32)
+    assert_exact(case, run(case, gpu))
 
 
 @every_operator

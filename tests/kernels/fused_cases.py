@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-OPERATORS = ("mix of one", "mix of six", "keys", "readout")
+from .cases import relative_error
+
+OPERATORS = ("mix of one", "mix of six", "keys", "readout", "squared_relu")
 
 # Relative errors against float64: of what has the rows' precision, and of the sums over rows.
 TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 3e-3}
@@ -46,6 +48,14 @@ def readout(
     return [(normed + bonus) * gate]
 
 
+def squared_relu(x: Tensor) -> list[Tensor]:
+    """Of rows [M,C]."""
+    return [x.relu().square()]
+
+
+FORMULAS = {"shift_mix": mixed, "keys": keys, "readout": readout, "squared_relu": squared_relu}
+
+
 @dataclass(frozen=True)
 class Case:
     """A call: `rows` are activations, `channels` parameters of C numbers each, `settings` the rest."""
@@ -72,14 +82,15 @@ class Case:
         return [found] if isinstance(found, Tensor) else list(found)
 
     def backward(self, library: Any, upstream: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients of the rows, and those of all channels as one [count,C], by `library`."""
+        """The gradients of the rows, and those of all channels, if any, as one [count,C], by `library`."""
         given = [list(upstream)] if self.name == "shift_mix" else upstream
-        return list(getattr(library, f"{self.name}_backward")(*given, *self.arguments))
+        found = getattr(library, f"{self.name}_backward")(*given, *self.arguments)
+        return [found] if isinstance(found, Tensor) else list(found)
 
     def upstream(self) -> list[Tensor]:
         """A random gradient for each output."""
         x = self.rows[0]
-        outputs = {"mix of one": 1, "mix of six": 6, "keys": 3, "readout": 1}[self.operator]
+        outputs = {"mix of six": 6, "keys": 3}.get(self.operator, 1)
         source = torch.Generator().manual_seed(5)
         shape = (x.numel() // x.shape[-1], x.shape[-1])
         return [torch.randn(shape, generator=source).to(x.dtype) for _ in range(outputs)]
@@ -89,11 +100,18 @@ class Case:
         rows, channels = (
             [x.detach().double().requires_grad_() for x in xs] for xs in (self.rows, self.channels)
         )
-        formula = {"shift_mix": mixed, "keys": keys, "readout": readout}[self.name]
-        outputs = formula(*rows, *channels, *self.settings)
+        outputs = FORMULAS[self.name](*rows, *channels, *self.settings)
         found = torch.autograd.grad(outputs, rows + channels, [x.double() for x in upstream])
-        sums = torch.stack([x.flatten() for x in found[len(rows) :]])
-        return [x.detach() for x in outputs], [*found[: len(rows)], sums]
+        sums = [torch.stack([x.flatten() for x in found[len(rows) :]])] if channels else []
+        return [x.detach() for x in outputs], [*found[: len(rows)], *sums]
+
+    def run(self, library: Any, upstream: Sequence[Tensor] | None = None) -> list[Tensor]:
+        """Outputs and gradients by `library`."""
+        return [*self.forward(library), *self.backward(library, upstream or self.upstream())]
+
+    def without_sums(self, found: list[Tensor]) -> list[Tensor]:
+        """What `run` gives, but for the gradients of channels."""
+        return found[:-1] if self.channels else found
 
     def to(self, dtype: torch.dtype) -> Case:
         """The same numbers in another precision; channels keep float32 beside bfloat16."""
@@ -118,4 +136,16 @@ def random_case(operator: str, B: int, T: int, H: int, N: int, seed: int = 0) ->
     if operator == "readout":
         channels = (normal(H, N), *some(2, C))
         return Case(operator, some(5, B * T, C), channels, (N, N * 1e-5))
+    if operator == "squared_relu":
+        return Case(operator, (normal(B * T, C),), ())
     return Case(operator, (normal(B, T, C),), some(6 if operator == "mix of six" else 1, 1, 1, C))
+
+
+def assert_exact(case: Case, found: list[Tensor]) -> None:
+    """What `Case.run` gave is right: rows are rounded once, sums over rows are in the finer precision."""
+    dtype, outputs, gradients = case.rows[0].dtype, *case.expected(case.upstream())
+    wanted = [*outputs, *gradients]
+    assert [x.shape for x in found] == [x.shape for x in wanted]
+    assert {x.dtype for x in case.without_sums(found)} == {dtype}
+    for x, want in zip(found, wanted, strict=True):
+        assert relative_error(x, want) < TOLERANCE[x.dtype]

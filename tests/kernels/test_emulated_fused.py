@@ -13,7 +13,7 @@ from fsearch.kernels import HEAD_SIZES
 from .cases import relative_error
 from .emulation.fused import Fused
 from .emulation.library import KernelFault, Library, compile_kernels, kernel_source
-from .fused_cases import OPERATORS, TOLERANCE, Case, random_case
+from .fused_cases import OPERATORS, TOLERANCE, Case, assert_exact, random_case
 
 SOURCE = kernel_source("fused.cu")
 
@@ -33,19 +33,8 @@ def kernels(library: Library) -> Fused:
     return Fused(library)
 
 
-def run(kernels: Fused, case: Case) -> list[Tensor]:
-    """Outputs, gradients of rows, gradients of channels."""
-    return [*case.forward(kernels), *case.backward(kernels, case.upstream())]
-
-
-def assert_exact(kernels: Fused, case: Case) -> None:
-    """Rows are rounded once; sums over rows are float32."""
-    outputs, gradients = case.expected(case.upstream())
-    *rows, sums = (
-        relative_error(x, want) for x, want in zip(run(kernels, case), (*outputs, *gradients), strict=True)
-    )
-    assert max(rows) < TOLERANCE[case.rows[0].dtype]
-    assert sums < TOLERANCE[torch.float32]
+def assert_right(kernels: Fused, case: Case) -> None:
+    assert_exact(case, case.run(kernels))
 
 
 def assert_same_bits(xs: list[Tensor], ys: list[Tensor]) -> None:
@@ -58,20 +47,20 @@ def assert_same_bits(xs: list[Tensor], ys: list[Tensor]) -> None:
 @pytest.mark.parametrize("N", HEAD_SIZES)
 def test_values_and_gradients(kernels: Fused, operator: str, N: int, dtype: torch.dtype) -> None:
     """Every head size in both precisions, with lanes that have no channel."""
-    assert_exact(kernels, random_case(operator, 2, 9, 3, N).to(dtype))
+    assert_right(kernels, random_case(operator, 2, 9, 3, N).to(dtype))
 
 
 @every_operator
 @pytest.mark.parametrize(("B", "T"), [(1, 1), (5, 1), (1, 16), (1, 17), (2, 16), (16, 2), (1, 150)])
 def test_lengths(kernels: Fused, operator: str, B: int, T: int) -> None:
     """Samples that end within a block's rows, at their end, and after many."""
-    assert_exact(kernels, random_case(operator, B, T, 2, 8).to(torch.float32))
+    assert_right(kernels, random_case(operator, B, T, 2, 8).to(torch.float32))
 
 
 @every_operator
 def test_more_channels_than_a_block_has(kernels: Fused, operator: str) -> None:
     """Several blocks share a row."""
-    assert_exact(kernels, random_case(operator, 1, 3, 9, 128).to(torch.float32))
+    assert_right(kernels, random_case(operator, 1, 3, 9, 128).to(torch.float32))
 
 
 @every_operator
@@ -79,8 +68,7 @@ def test_more_channels_than_a_block_has(kernels: Fused, operator: str) -> None:
 def test_they_are_the_cpu_s(kernels: Fused, operator: str) -> None:
     """Both implementations agree to rounding."""
     case = random_case(operator, 2, 21, 2, 16).to(torch.float32)
-    wanted = [*case.forward(torch.ops.fsearch), *case.backward(torch.ops.fsearch, case.upstream())]
-    for x, want in zip(run(kernels, case), wanted, strict=True):
+    for x, want in zip(case.run(kernels), case.run(torch.ops.fsearch), strict=True):
         assert relative_error(x, want) < 2 * TOLERANCE[torch.float32]
 
 
@@ -90,7 +78,7 @@ def test_keys_around_the_floor(kernels: Fused, length: float) -> None:
     case = random_case("keys", 2, 5, 2, 16)
     k = case.rows[0].unflatten(1, (2, 16))
     scaled = length * k / (k * case.channels[0].view(2, 16)).norm(dim=-1, keepdim=True)
-    assert_exact(kernels, replace(case, rows=(scaled.flatten(1), case.rows[1])).to(torch.float32))
+    assert_right(kernels, replace(case, rows=(scaled.flatten(1), case.rows[1])).to(torch.float32))
 
 
 @every_operator
@@ -102,7 +90,8 @@ def test_poison_in_another_sample(kernels: Fused, operator: str) -> None:
     for x in poisoned.rows:
         x.view(B, T, -1)[1] = torch.nan
     clean, dirty = (
-        [x.view(B, T, -1)[[0, 2]].clone() for x in run(kernels, one)[:-1]] for one in (case, poisoned)
+        [x.view(B, T, -1)[[0, 2]].clone() for x in one.without_sums(one.run(kernels))]
+        for one in (case, poisoned)
     )
     assert_same_bits(clean, dirty)
 
@@ -111,10 +100,10 @@ def test_poison_in_another_sample(kernels: Fused, operator: str) -> None:
 def test_the_order_of_threads_does_not_matter(library: Library, kernels: Fused, operator: str) -> None:
     """Any order in which threads and blocks take turns gives the same bits."""
     case = random_case(operator, 2, 19, 2, 64).to(torch.float32)
-    wanted = run(kernels, case)
+    wanted = case.run(kernels)
     for schedule in (1, 2, 3):
         library.schedule(schedule)
-        assert_same_bits(run(kernels, case), wanted)
+        assert_same_bits(case.run(kernels), wanted)
 
 
 def test_a_number_of_mixes_without_a_kernel(kernels: Fused) -> None:
@@ -123,24 +112,30 @@ def test_a_number_of_mixes_without_a_kernel(kernels: Fused) -> None:
         kernels.shift_mix(torch.zeros(1, 1, 8), [torch.zeros(8)] * 2)
 
 
-@pytest.mark.parametrize(
-    ("operator", "right", "wrong", "fault"),
-    [
-        ("keys", "  sync_block();\n", "", "no barrier in between"),
-        ("keys", "if (slice || column >= columns) return;", "if (column >= columns) return;", "no barrier"),
-        ("keys", "real = c < grid.C;", "real = true;", "outside|beyond"),
-        (
-            "mix of one",
-            "m ? mine.read<T>(in.x, (m - 1)",
-            "true ? mine.read<T>(in.x, (m - 1)",
-            "outside|beyond",
-        ),
-    ],
-    ids=["no barrier", "all slices write", "beyond the channels", "before the first row"],
-)
-def test_planted_faults_are_caught(operator: str, right: str, wrong: str, fault: str) -> None:
-    """Each barrier and each guard is needed, and the emulation sees it."""
-    assert SOURCE.count(right) == 1
-    broken = Fused(compile_kernels(SOURCE.replace(right, wrong), "fused.cu"))
-    with pytest.raises(KernelFault, match=fault):
-        run(broken, random_case(operator, 2, 19, 2, 8).to(torch.float32))
+def broken(**wrong: str) -> Fused:
+    """The operators with pieces of their source in the place of others."""
+    source = SOURCE
+    for right, instead in wrong.items():
+        assert source.count(PIECES[right]) == 1
+        source = source.replace(PIECES[right], instead)
+    return Fused(compile_kernels(source, "fused.cu"))
+
+
+PIECES = {
+    "barrier": "  sync_block();\n",
+    "one_writer": "if (slice || column >= columns) return;",
+    "real": "real = c < grid.C;",
+}
+
+
+def test_planted_faults_are_caught() -> None:
+    """The barrier and each guard are needed, and the emulation sees it."""
+    narrow, full = (random_case("keys", 2, 19, H, 8).to(torch.float32) for H in (2, 16))
+    without_barrier = broken(barrier="")
+    with pytest.raises(KernelFault, match=r"nobody has written|no barrier in between"):
+        full.run(without_barrier)
+    without_guards = broken(one_writer="if (column >= columns) return;", real="real = true;")
+    with pytest.raises(KernelFault, match="reads 4 numbers from index 16 of 'k_k', which has 16"):
+        narrow.run(without_guards)
+    with pytest.raises(KernelFault, match="of shared memory 'between', which has 256"):
+        full.run(without_guards)

@@ -40,6 +40,10 @@ _ReadoutGradients = _struct(
     **dict.fromkeys(("dout", "dy", "dr", "dk", "dv", "dgate", "sums"), _POINTER),
 )
 
+_SquaredRelu = _struct(M=_COUNT, C=_COUNT, x=_POINTER)
+_SquaredReluOutputs = _struct(y=_POINTER)
+_SquaredReluGradients = _struct(dy=_POINTER, dx=_POINTER)
+
 
 class Fused:
     """The operators in `library` under the names of torch.ops.fsearch: rows bfloat16 or float32, channels
@@ -103,6 +107,28 @@ class Fused:
             "readout_backward", read["y"], read, written, inputs, _fill(_ReadoutGradients, read | written)
         )
         return *(written[name] for name in gradients), written["total"]
+
+    def squared_relu(self, x: Tensor) -> Tensor:
+        written = {"y": _like_rows(x)}
+        self._run(
+            "squared_relu",
+            x,
+            {"x": x},
+            written,
+            self._squared_relu(x),
+            _SquaredReluOutputs(written["y"].data_ptr()),
+        )
+        return written["y"]
+
+    def squared_relu_backward(self, dy: Tensor, x: Tensor) -> Tensor:
+        written = {"dx": _like_rows(x)}
+        grad = _SquaredReluGradients(dy.data_ptr(), written["dx"].data_ptr())
+        self._run("squared_relu_backward", x, {"x": x, "dy": dy}, written, self._squared_relu(x), grad)
+        return written["dx"]
+
+    @staticmethod
+    def _squared_relu(x: Tensor) -> ctypes.Structure:
+        return _SquaredRelu(*x.shape, x.data_ptr())
 
     @staticmethod
     def _shift_mix(x: Tensor, mixes: Sequence[Tensor]) -> ctypes.Structure:
