@@ -7,9 +7,9 @@ state that is used, the token shift is continuous from prompt to answer, and no 
 seed.
 
 Activations may be of a lower precision than the parameters (`RWKV7.compute_dtype`): a parameter is cast where
-the two meet, in the graph, so that its gradient has its own precision again. In the parameters' precision
-stay layer and group norms, the normalisation of the keys, and the decay from its adapter on; states are
-float32 in any case.
+the two meet, in the graph or within an operator of `fused`, so that its gradient has its own precision again.
+In the parameters' precision stay layer and group norms, the normalisation of the keys, and the decay from its
+adapter on; states are float32 in any case.
 
 Not here: initial values (`init`), what is made of a captured state (`future_seed`), losses. A new model's
 matrices are zero until `init.initialise` or a checkpoint fills them.
