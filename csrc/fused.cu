@@ -23,6 +23,16 @@ template <class T>
 DEVICE void write_four(void* to, int64_t at, const Four& x) {
   write_global<kWidth>(static_cast<T*>(to) + at, x);
 }
+// With the precision of rows of type T.
+template <class T>
+DEVICE float rounded(float x) {
+  return sizeof(T) == sizeof(bf16) ? unpack(pack(x, 0))[0] : x;
+}
+template <class T>
+DEVICE Four rounded(Four x) {
+  UNROLL for (int i = 0; i < kWidth; ++i) x[i] = rounded<T>(x[i]);
+  return x;
+}
 DEVICE float dot(const Four& x, const Four& y) {
   float sum = 0;
   UNROLL for (int i = 0; i < kWidth; ++i) sum = prims::fma(x[i], y[i], sum);
@@ -74,14 +84,14 @@ template <class T, int kMixes>
 KERNEL(kMostThreads, 1) void shift_mix(Grid grid, fused::ShiftMix<void> in, fused::ShiftMixOutputs<void> result) {
   const Share mine(grid);
   Four mix[kMixes];
-  UNROLL for (int i = 0; i < kMixes; ++i) mix[i] = mine.read<float>(in.mix[i], 0);
+  UNROLL for (int i = 0; i < kMixes; ++i) mix[i] = rounded<T>(mine.read<float>(in.mix[i], 0));
   Four before = mine.begin ? mine.read<T>(in.x, (mine.begin - 1) * in.C) : Four{};
   for (int64_t m = mine.begin; m < mine.end; ++m) {
     const Four x = mine.read<T>(in.x, m * in.C);
     if (m % in.T == 0) before = Four{};
     UNROLL for (int i = 0; i < kMixes; ++i) {
       Four out;
-      UNROLL for (int j = 0; j < kWidth; ++j) out[j] = prims::fma(before[j] - x[j], mix[i][j], x[j]);
+      UNROLL for (int j = 0; j < kWidth; ++j) out[j] = prims::fma(rounded<T>(before[j] - x[j]), mix[i][j], x[j]);
       mine.write<T>(result.out[i], m * in.C, out);
     }
     before = x;
@@ -95,7 +105,7 @@ KERNEL(kMostThreads, 1) void shift_mix_backward(Grid grid, fused::ShiftMix<void>
   const Share mine(grid);
   Four mix[kMixes], sum[kMixes], moved = {};
   UNROLL for (int i = 0; i < kMixes; ++i) {
-    mix[i] = mine.read<float>(in.mix[i], 0);
+    mix[i] = rounded<T>(mine.read<float>(in.mix[i], 0));
     sum[i] = Four{};
   }
   if (mine.end % in.T)  // the row after the last is of the same sample
@@ -113,7 +123,7 @@ KERNEL(kMostThreads, 1) void shift_mix_backward(Grid grid, fused::ShiftMix<void>
       UNROLL for (int j = 0; j < kWidth; ++j) {
         stays[j] += prims::fma(-dout[j], mix[i][j], dout[j]);
         moves[j] = prims::fma(dout[j], mix[i][j], moves[j]);
-        sum[i][j] = prims::fma(dout[j], before[j] - x[j], sum[i][j]);
+        sum[i][j] = prims::fma(dout[j], rounded<T>(before[j] - x[j]), sum[i][j]);
       }
     }
     UNROLL for (int j = 0; j < kWidth; ++j) dx[j] = stays[j] + moved[j];
@@ -187,13 +197,14 @@ KERNEL(kMostThreads, 1) void keys_backward(Grid grid, fused::Keys<void> in, fuse
 }
 
 // What belongs to a thread's channels.
+template <class T>
 struct ReadoutChannels {
   Four r_k, weight, bias;
 
   DEVICE ReadoutChannels(const Share& mine, const fused::Readout<void>& in)
-      : r_k(mine.read<float>(in.r_k, 0)),
-        weight(mine.read<float>(in.weight, 0)),
-        bias(mine.read<float>(in.bias, 0)) {}
+      : r_k(rounded<T>(mine.template read<float>(in.r_k, 0))),
+        weight(mine.template read<float>(in.weight, 0)),
+        bias(mine.template read<float>(in.bias, 0)) {}
 };
 
 // A row's readout in a thread's channels.
@@ -202,7 +213,7 @@ struct ReadoutShare {
   Four r, k, v, gate, n, s;
   float by, bonus;  // n = by (y - mean)
 
-  DEVICE ReadoutShare(const Share& mine, const fused::Readout<void>& in, const ReadoutChannels& of, int64_t m)
+  DEVICE ReadoutShare(const Share& mine, const fused::Readout<void>& in, const ReadoutChannels<T>& of, int64_t m)
       : r(mine.read<T>(in.r, m * in.C)),
         k(mine.read<T>(in.k, m * in.C)),
         v(mine.read<T>(in.v, m * in.C)),
@@ -211,15 +222,15 @@ struct ReadoutShare {
     float sum = 0, products = 0;
     UNROLL for (int j = 0; j < kWidth; ++j) {
       sum += n[j];
-      products = prims::fma(r[j] * k[j], of.r_k[j], products);
+      products += rounded<T>(rounded<T>(r[j] * k[j]) * of.r_k[j]);
     }
     const float mean = over_head(sum, in.N) / float(in.N);
-    bonus = over_head(products, in.N);
+    bonus = rounded<T>(over_head(products, in.N));
     UNROLL for (int j = 0; j < kWidth; ++j) n[j] -= mean;
     by = 1 / prims::sqrt(over_head(dot(n, n), in.N) / float(in.N) + in.eps);
     UNROLL for (int j = 0; j < kWidth; ++j) {
       n[j] *= by;
-      s[j] = prims::fma(bonus, v[j], prims::fma(n[j], of.weight[j], of.bias[j]));
+      s[j] = rounded<T>(rounded<T>(prims::fma(n[j], of.weight[j], of.bias[j])) + rounded<T>(bonus * v[j]));
     }
   }
 };
@@ -227,7 +238,7 @@ struct ReadoutShare {
 template <class T>
 KERNEL(kMostThreads, 1) void readout(Grid grid, fused::Readout<void> in, fused::ReadoutOutputs<void> result) {
   const Share mine(grid);
-  const ReadoutChannels of(mine, in);
+  const ReadoutChannels<T> of(mine, in);
   for (int64_t m = mine.begin; m < mine.end; ++m) {
     const ReadoutShare<T> row(mine, in, of, m);
     Four out;
@@ -239,7 +250,7 @@ KERNEL(kMostThreads, 1) void readout(Grid grid, fused::Readout<void> in, fused::
 template <class T>
 KERNEL(kMostThreads, 1) void readout_backward(Grid grid, fused::Readout<void> in, fused::ReadoutGradients<void> grad) {
   const Share mine(grid);
-  const ReadoutChannels of(mine, in);
+  const ReadoutChannels<T> of(mine, in);
   Four sum_r_k = {}, sum_weight = {}, sum_bias = {};
   for (int64_t m = mine.begin; m < mine.end; ++m) {
     const ReadoutShare<T> row(mine, in, of, m);

@@ -34,12 +34,23 @@ INLINE auto read(const bf16* from) {
   __builtin_memcpy(&bits, from, sizeof bits);
   return (FloatLanes::vec)(__builtin_convertvector(bits, Words) << 16);
 }
-// To nearest, ties to even; a NaN stays one.
-INLINE void write(bf16* to, FloatLanes::vec x) {
+// The bits of bf16. To nearest, ties to even; a NaN stays one.
+INLINE Words bf16_bits(FloatLanes::vec x) {
   const Words bits = (Words)x;
-  const Words rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-  const HalfWords result = __builtin_convertvector(x == x ? rounded : Words{} + 0x7fc0, HalfWords);
-  __builtin_memcpy(to, &result, sizeof result);
+  return x == x ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : Words{} + 0x7fc0;
+}
+INLINE void write(bf16* to, FloatLanes::vec x) {
+  const HalfWords bits = __builtin_convertvector(bf16_bits(x), HalfWords);
+  __builtin_memcpy(to, &bits, sizeof bits);
+}
+
+// x with the precision of rows of type io.
+template <class io, class vec>
+INLINE vec rounded(vec x) {
+  if constexpr (sizeof(io) == sizeof(bf16))
+    return (vec)(bf16_bits(x) << 16);
+  else
+    return x;
 }
 
 INLINE float root(float x) { return __builtin_sqrtf(x); }
@@ -74,8 +85,9 @@ void shift_mix(const ShiftMix<io>& in, const ShiftMixOutputs<io>& result, int64_
     for (int64_t c = 0; c < in.C; c += P::VW) {
       const io* const at = in.x + m * in.C + c;
       const auto x = read(at);
-      const auto shift = (m % in.T ? read(at - in.C) : typename P::vec{}) - x;
-      for (int64_t i = 0; i < in.mixes; ++i) write(result.out[i] + m * in.C + c, x + shift * read(in.mix[i] + c));
+      const auto shift = rounded<io>((m % in.T ? read(at - in.C) : typename P::vec{}) - x);
+      for (int64_t i = 0; i < in.mixes; ++i)
+        write(result.out[i] + m * in.C + c, x + shift * rounded<io>(read(in.mix[i] + c)));
     }
 }
 
@@ -87,10 +99,10 @@ void shift_mix_backward(const ShiftMix<io>& in, const ShiftMixGradients<io>& gra
     const bool has_next = (m + 1) % in.T;
     for (int64_t c = 0; c < in.C; c += P::VW) {
       const int64_t at = m * in.C + c;
-      const vec shift = (m % in.T ? read(in.x + at - in.C) : vec{}) - read(in.x + at);
+      const vec shift = rounded<io>((m % in.T ? read(in.x + at - in.C) : vec{}) - read(in.x + at));
       vec stays = {}, moves = {};
       for (int64_t i = 0; i < in.mixes; ++i) {
-        const vec dout = read(grad.dout[i] + at), mix = read(in.mix[i] + c);
+        const vec dout = read(grad.dout[i] + at), mix = rounded<io>(read(in.mix[i] + c));
         stays += dout - dout * mix;
         if (has_next) moves += read(grad.dout[i] + at + in.C) * mix;
         P::add(sums + i * in.C + c, dout * shift);
@@ -179,9 +191,9 @@ struct ReadoutHead : Pass<io> {
     vec sum = {}, products = {}, squares = {};
     for (int64_t j = 0; j < in.N; j += VW) {
       sum += y(j);
-      products += r(j) * k(j) * r_k(j);
+      products += rounded<io>(rounded<io>(r(j) * k(j)) * r_k(j));
     }
-    bonus = this->total(products);
+    bonus = rounded<io>(L<scalar>::total(products))[0];
     mean = this->total(sum) / scalar(in.N);
     for (int64_t j = 0; j < in.N; j += VW) squares += (y(j) - mean) * (y(j) - mean);
     by = 1 / root(this->total(squares) / scalar(in.N) + in.eps);
@@ -191,10 +203,12 @@ struct ReadoutHead : Pass<io> {
   INLINE vec k(int64_t j) const { return read(in.k + at + j); }
   INLINE vec v(int64_t j) const { return read(in.v + at + j); }
   INLINE vec gate(int64_t j) const { return read(in.gate + at + j); }
-  INLINE vec r_k(int64_t j) const { return read(in.r_k + c + j); }
+  INLINE vec r_k(int64_t j) const { return rounded<io>(read(in.r_k + c + j)); }
   INLINE vec weight(int64_t j) const { return read(in.weight + c + j); }
   INLINE vec n(int64_t j) const { return (y(j) - mean) * by; }
-  INLINE vec s(int64_t j) const { return n(j) * weight(j) + read(in.bias + c + j) + bonus * v(j); }
+  INLINE vec s(int64_t j) const {
+    return rounded<io>(rounded<io>(n(j) * weight(j) + read(in.bias + c + j)) + rounded<io>(bonus * v(j)));
+  }
 };
 
 template <class io>

@@ -5,9 +5,9 @@ the compiled library runs, each is one operator of it, forwards and backwards (c
 gradients are written out here. Each function states its formula in plain PyTorch, and the tests hold value
 and gradient to it. Gradients of gradients are not provided.
 
-Activations have a precision, parameters the same or a higher one. The compiled operators compute in float32
-or float64 and round what they give once; in torch a parameter is cast where it meets an activation, but for
-the normalisation of keys and heads.
+Activations have a precision, parameters the same or a higher one. A parameter is cast where it meets an
+activation, but for the normalisation of keys and heads; values are rounded as a chain in torch rounds them,
+with the compiled operators too, which round gradients once.
 
 Shapes: B samples, T tokens, C channels = H heads of N, M = B*T rows.
 """

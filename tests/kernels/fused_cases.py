@@ -14,8 +14,8 @@ from .cases import relative_error
 
 OPERATORS = ("mix of one", "mix of six", "keys", "readout", "squared_relu")
 
-# Relative errors against float64: of what has the rows' precision, and of the sums over rows.
-TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 3e-3}
+# Relative errors against float64. Beside bfloat16 the links of a chain are rounded one after another.
+TOLERANCE = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 6e-3}
 
 
 def mixed(x: Tensor, *mixes: Tensor) -> list[Tensor]:
@@ -142,10 +142,11 @@ def random_case(operator: str, B: int, T: int, H: int, N: int, seed: int = 0) ->
 
 
 def assert_exact(case: Case, found: list[Tensor]) -> None:
-    """What `Case.run` gave is right: rows are rounded once, sums over rows are in the finer precision."""
+    """What `Case.run` gave is right; rows have their own precision, sums over rows that of the channels."""
     dtype, outputs, gradients = case.rows[0].dtype, *case.expected(case.upstream())
     wanted = [*outputs, *gradients]
     assert [x.shape for x in found] == [x.shape for x in wanted]
     assert {x.dtype for x in case.without_sums(found)} == {dtype}
+    assert not case.channels or found[-1].dtype == case.channels[0].dtype
     for x, want in zip(found, wanted, strict=True):
-        assert relative_error(x, want) < TOLERANCE[x.dtype]
+        assert relative_error(x, want) < TOLERANCE[dtype]
