@@ -10,83 +10,27 @@
 #include "wkv7_cpu.h"
 
 #include <new>
-#include <type_traits>
-#include <utility>
 
+#include "cpu_lanes.h"
 #include "wkv7_math.h"
 
 #if !defined(WKV7_ISA) || !defined(WKV7_VECTOR_BYTES)
 #error "compile with -DWKV7_ISA=generic|avx2|avx512 and -DWKV7_VECTOR_BYTES=16|32|64"
 #endif
 
-#define INLINE inline __attribute__((always_inline))
-
 namespace wkv7 {
 namespace {
 
-// A vector of VW lanes. A type wider than the target's registers would be split through memory: about 10 times slower.
+using cpu::Lanes;
+
+// Lanes and the decay of what they hold. The return type is deduced because GCC drops the vector attribute of a dependent
+// template argument.
 template <class scalar, int VW>
-struct Lanes {
-  using integer = std::conditional_t<sizeof(scalar) == 4, int32_t, int64_t>;
-  typedef scalar vec __attribute__((vector_size(VW * sizeof(scalar))));
-  typedef integer ivec __attribute__((vector_size(VW * sizeof(scalar))));
+struct DecayLanes : Lanes<scalar, VW> {
+  using vec = typename Lanes<scalar, VW>::vec;
 
-  static INLINE vec load(const scalar* from) {
-    vec x;
-    __builtin_memcpy(&x, from, sizeof x);
-    return x;
-  }
-  static INLINE void store(scalar* to, vec x) { __builtin_memcpy(to, &x, sizeof x); }
-
-  // Lane l is x[l] where bit `half` of l is clear, y[l] where it is set; with `crossed`, the lane l ^ half of either.
-  template <int half, bool crossed, int... L>
-  static INLINE vec blend(vec x, vec y, std::integer_sequence<int, L...>) {
-#if defined(__clang__)
-    return __builtin_shufflevector(x, y, ((L & half) ? VW : 0) + (crossed ? L ^ half : L)...);
-#else
-    return __builtin_shuffle(x, y, ivec{(((L & half) ? VW : 0) + (crossed ? L ^ half : L))...});
-#endif
-  }
-
-  // Lane l of the result is the sum of the lanes of x[l]: a transposing tree, 3 instructions per vector.
-  template <int half = VW / 2>
-  static INLINE vec sums(vec (&x)[VW]) {
-    if constexpr (half == 0) {
-      return x[0];
-    } else {
-      constexpr auto lanes = std::make_integer_sequence<int, VW>{};
-#pragma GCC unroll 16
-      for (int m = 0; m < half; ++m)
-        x[m] = blend<half, false>(x[m], x[m + half], lanes) + blend<half, true>(x[m], x[m + half], lanes);
-      return sums<half / 2>(x);
-    }
-  }
-
-  // exp by x = n log 2 + f, |f| <= log(2)/2, and the Taylor series of f up to rounding. 0 below the smallest normal
-  // number; a NaN stays a NaN. The caller keeps x below the overflow. A library's exp is not used because it treats
-  // the last elements of an array in another way than the others, so that a value would depend on its place.
-  static INLINE vec exp(vec x) {
-    constexpr bool single = sizeof(scalar) == 4;
-    constexpr int mantissa_bits = single ? 23 : 52, degree = single ? 7 : 13;
-    constexpr scalar lowest = single ? scalar(-87.3) : scalar(-708.3);
-    constexpr scalar log2_high = single ? scalar(0.693359375) : scalar(6.93147180369123816490e-01);
-    constexpr scalar log2_low = single ? scalar(-2.12194440e-4) : scalar(1.90821492927058770002e-10);
-    constexpr scalar to_integer = scalar(3ll << (mantissa_bits - 1));  // adding it leaves n in the last bits
-    const vec held = x < lowest ? vec{} + lowest : x;
-    const vec shifted = held * scalar(1.44269504088896340736) + to_integer;
-    const vec n = shifted - to_integer;
-    const vec f = (held - n * log2_high) - n * log2_low;
-    vec series = vec{} + 1;
-#pragma GCC unroll 16
-    for (int i = degree; i >= 1; --i) series = 1 + series * f * (scalar(1) / scalar(i));
-    const ivec power = (ivec)shifted << mantissa_bits;  // n in the exponent's bits
-    const vec result = (vec)((ivec)series + power);
-    return x < lowest ? vec{} : result;
-  }
-
-  // The return type is deduced because GCC drops the vector attribute of a dependent template argument.
   static INLINE auto decay(vec x, bool sigmoid) {
-    const auto e = [](vec z) __attribute__((always_inline)) { return exp(z); };
+    const auto e = [](vec z) __attribute__((always_inline)) { return Lanes<scalar, VW>::exp(z); };
     return sigmoid ? sigmoid_decay(x, e, vec{} + scalar(kDecayScale)) : exp_decay(x, e);
   }
 };
@@ -103,7 +47,7 @@ struct Head {
   static constexpr int kChains = kRegisters / 2 / kBlock < 4 ? kRegisters / 2 / kBlock : 4;
   static constexpr bool kStateInRegisters = N * NV <= kRegisters;
 
-  using L = Lanes<scalar, kWidth>;
+  using L = DecayLanes<scalar, kWidth>;
   using vec = typename L::vec;
   using Row = vec[NV];  // one key index, all value indices; a state is Row[N]
 

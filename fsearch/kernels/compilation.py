@@ -149,13 +149,18 @@ def _recipe(csrc: Path, toolchain: Toolchain) -> str:
     for source in sorted(csrc.glob("binding*.cpp")):
         add("compile", source, f"-fopenmp {includes}{' -DFSEARCH_CUDA' if toolchain.targets else ''}")
     instruction_sets = _GENERIC | (_X86 if platform.machine() == "x86_64" else {})
-    for isa, (vector_bytes, flags) in instruction_sets.items():
-        more = f"{flags} -DWKV7_ISA={isa} -DWKV7_VECTOR_BYTES={vector_bytes}"
-        add("compile", csrc / "wkv7_cpu.cpp", more, isa)
-    for source in sorted(set(csrc.glob("*_cpu.cpp")) - {csrc / "wkv7_cpu.cpp"}):
-        add("compile", source, "")
+    for source in sorted(csrc.glob("*_cpu.cpp"), key=lambda source: -_widest(source)):
+        for isa, (vector_bytes, flags) in instruction_sets.items():
+            if vector_bytes <= _widest(source):
+                more = f"{flags} -DWKV7_ISA={isa} -DWKV7_VECTOR_BYTES={vector_bytes}"
+                add("compile", source, more, isa)
     lines += [f"build kernel.so: link {' '.join(map(_path, objects))}", f"  links = {links}"]
     return "\n".join(lines) + "\n"
+
+
+def _widest(source: Path) -> int:
+    """The widest registers, in bytes, that a source is compiled for. Small operators wait for memory."""
+    return {"wkv7_cpu.cpp": 64, "fused_cpu.cpp": 32}.get(source.name, 16)
 
 
 def _path(path: Path | str) -> str:

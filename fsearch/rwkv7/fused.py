@@ -1,14 +1,20 @@
-"""Three formulas of RWKV-7 with their gradients written out.
+"""Formulas of RWKV-7 that are more than one operator of torch each, in as few passes over memory as can be.
 
-Left to autograd, these three run through memory several times as often, and that is what a step waits for.
-Each function states its formula in plain PyTorch, and the tests hold value and gradient to it. Gradients of
-gradients are not provided.
+Left to autograd, they run through memory several times as often, and that is what a step waits for. Where
+the compiled library runs, each is one operator of it, forwards and backwards (csrc/fused.h); elsewhere most
+gradients are written out here. Each function states its formula in plain PyTorch, and the tests hold value
+and gradient to it. Gradients of gradients are not provided.
+
+Activations have a precision, parameters the same or a higher one. A parameter is cast where it meets an
+activation, but for the normalisation of keys and heads; values are rounded as a chain in torch rounds them,
+with the compiled operators too, which round gradients once.
 
 Shapes: B samples, T tokens, C channels = H heads of N, M = B*T rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,10 +23,18 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from fsearch.kernels.compiled import (
+    keys_compiled,
+    readout_compiled,
+    shift_mix_compiled,
+    squared_relu_compiled,
+)
+from fsearch.kernels.library import runs_compiled
+
 NORM_FLOOR = 1e-12
 
 
-def token_shift_mix(x: Tensor, *mixes: Tensor, last: Tensor | None = None) -> tuple[Tensor, ...]:
+def token_shift_mix(x: Tensor, *mixes: Tensor, last: Tensor | None = None) -> Sequence[Tensor]:
     """x [B, T, C] mixed with its predecessor in the proportion of each mix [1, 1, C]; rows [M, C] for each.
 
     lerp(x, previous, mix).flatten(0, 1), `previous` being x one token later, with `last` [B, C] before the
@@ -28,14 +42,21 @@ def token_shift_mix(x: Tensor, *mixes: Tensor, last: Tensor | None = None) -> tu
     """
     if last is not None:
         x = torch.cat((last[:, None], x), 1)
-    mixed: tuple[Tensor, ...] = _TokenShiftMix.apply(x, *mixes)  # type: ignore[no-untyped-call]
+    mixed: Sequence[Tensor]
+    if runs_compiled(x.device, x.dtype):
+        mixed = shift_mix_compiled(x, mixes)
+    else:
+        low = (mix.to(x.dtype) for mix in mixes)
+        mixed = _TokenShiftMix.apply(x, *low)  # type: ignore[no-untyped-call]
     if last is not None:
-        mixed = tuple(rows.view_as(x)[:, 1:].flatten(0, 1) for rows in mixed)
+        mixed = [rows.view_as(x)[:, 1:].flatten(0, 1) for rows in mixed]
     return mixed
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """relu(x).square(), any shape."""
+    """relu(x).square(), of rows [M, C]."""
+    if runs_compiled(x.device, x.dtype):
+        return squared_relu_compiled(x)
     y: Tensor = _SquaredReLU.apply(x)  # type: ignore[no-untyped-call]
     return y
 
@@ -46,9 +67,38 @@ def keys(k: Tensor, rate: Tensor, k_k: Tensor, k_a: Tensor, head_size: int) -> t
     With kk = normalize(k * k_k) in each head: -kk, kk * rate and k * (1 + (rate - 1) * k_a). k_k and k_a
     are [1, 1, C].
     """
-    forget_relearn_learn: tuple[Tensor, Tensor, Tensor]
-    forget_relearn_learn = _Keys.apply(k, rate, k_k, k_a, head_size)  # type: ignore[no-untyped-call]
-    return forget_relearn_learn
+    if runs_compiled(k.device, k.dtype):
+        return keys_compiled(k, rate, k_k, k_a, head_size)
+    full = k_k.dtype
+    three = _Keys.apply(k.to(full), rate.to(full), k_k, k_a, head_size)  # type: ignore[no-untyped-call]
+    forget, relearn, learn = (key.to(k.dtype) for key in three)
+    return forget, relearn, learn
+
+
+def readout(
+    y: Tensor,
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    gate: Tensor,
+    r_k: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+) -> Tensor:
+    """What the heads give to the output matrix, from what was read of their states; all [M, C].
+
+    (norm(y) * weight + bias + bonus * v) * gate: in each head `norm` takes mean and deviation away, and
+    bonus = sum(r * k * r_k). r_k is [H, N]; weight and bias are [C].
+    """
+    if runs_compiled(y.device, y.dtype):
+        return readout_compiled(y, r, k, v, gate, r_k, weight, bias, r_k.shape[1], eps)
+    heads, low, full = (-1, *r_k.shape), y.dtype, weight.dtype
+    # Group norm is layer norm in each head, then one affine map; torch's own is slow for few channels.
+    normed = F.layer_norm(y.to(full).view(heads), heads[2:], eps=eps).view_as(y)
+    normed = torch.addcmul(bias, normed, weight).to(low)
+    bonus = (r * k * r_k.to(low).view(-1)).view(heads).sum(-1, keepdim=True) * v.view(heads)
+    return (normed + bonus.view_as(v)) * gate
 
 
 class _TokenShiftMix(Function):
@@ -114,6 +164,7 @@ class _Keys(Function):
         d_kk = torch.addcmul(-d_forget, d_relearn, rate).view(*norm.shape[:2], -1)
         kk = kk.view_as(d_kk)
         along = (d_kk * kk).sum(-1, keepdim=True)  # a change along kk does not survive its normalisation
+        along.masked_fill_(norm == NORM_FLOOR, 0)  # but it does survive the division by the floor
         d_scaled = (torch.addcmul(d_kk, kk, along, value=-1) / norm).view_as(k)
         d_k_k = (d_scaled * k).sum(0)
         d_k = torch.addcmul(d_scaled * k_k, d_learn, torch.addcmul(1 - k_a, rate, k_a))

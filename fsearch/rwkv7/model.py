@@ -7,9 +7,9 @@ state that is used, the token shift is continuous from prompt to answer, and no 
 seed.
 
 Activations may be of a lower precision than the parameters (`RWKV7.compute_dtype`): a parameter is cast where
-the two meet, in the graph, so that its gradient has its own precision again. In the parameters' precision
-stay layer and group norms, the normalisation of the keys, and the decay from its adapter on; states are
-float32 in any case.
+the two meet, in the graph or within an operator of `fused`, so that its gradient has its own precision again.
+In the parameters' precision stay layer and group norms, the normalisation of the keys, and the decay from its
+adapter on; states are float32 in any case.
 
 Not here: initial values (`init`), what is made of a captured state (`future_seed`), losses. A new model's
 matrices are zero until `init.initialise` or a checkpoint fills them.
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fsearch.kernels import wkv7_fs
-from fsearch.rwkv7.fused import keys, squared_relu, token_shift_mix
+from fsearch.rwkv7.fused import keys, readout, squared_relu, token_shift_mix
 from fsearch.rwkv7.future_seed import FutureSeed, last_of_prompt
 
 
@@ -119,7 +119,7 @@ class TimeMix(nn.Module):
         low, full = x.dtype, self.w0.dtype
 
         mixes = (self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)
-        xr, xw, xk, xv, xa, xg = token_shift_mix(x, *(mix.to(low) for mix in mixes), last=last)
+        xr, xw, xk, xv, xa, xg = token_shift_mix(x, *mixes, last=last)
 
         r, k, v = self.receptance(xr), self.key(xk), self.value(xv)
         w = torch.addmm(self.w0.view(-1), torch.tanh(xw @ self.w1.to(low)).to(full), self.w2)
@@ -130,8 +130,7 @@ class TimeMix(nn.Module):
         else:
             v = torch.lerp(v, v_first, torch.sigmoid(_adapted(xv, self.v0, self.v1, self.v2)))
 
-        three = keys(k.to(full), rate.to(full), self.k_k, self.k_a, self.head_size)
-        forget, relearn, learn = (key.to(low) for key in three)
+        forget, relearn, learn = keys(k, rate, self.k_k, self.k_a, self.head_size)
         y, captured, _ = wkv7_fs(
             r=r.view(heads),
             w=w.view(heads),
@@ -142,12 +141,9 @@ class TimeMix(nn.Module):
             s0=state,
             p=capture_at,
         )
-        # Group norm is layer norm in each head, then one affine map; torch's own is slow for few channels.
-        y = F.layer_norm(y.to(full), (self.head_size,), eps=self.ln_x.eps).view(rows)
-        y = torch.addcmul(self.ln_x.bias, y, self.ln_x.weight).to(low)
-        bonus = (r * learn * self.r_k.to(low).view(-1)).view(heads).sum(-1, keepdim=True) * v.view(heads)
-        y = self.output((y + bonus.view(rows)) * gate)
-        return y.view_as(x), v_first, captured
+        norm = self.ln_x
+        y = readout(y.view(rows), r, learn, v, gate, self.r_k, norm.weight, norm.bias, norm.eps)
+        return self.output(y).view_as(x), v_first, captured
 
 
 def _adapted(x: Tensor, offset: Tensor, inner: Tensor, outer: Tensor) -> Tensor:
@@ -165,7 +161,7 @@ class ChannelMix(nn.Module):
 
     def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
         """[B, T, C] -> [B, T, C]; `last` [B, C] is the input before x's first, or None for zeros."""
-        (xk,) = token_shift_mix(x, self.x_k.to(x.dtype), last=last)
+        (xk,) = token_shift_mix(x, self.x_k, last=last)
         y: Tensor = self.value(squared_relu(self.key(xk)))
         return y.view_as(x)
 

@@ -25,7 +25,14 @@ pytestmark = pytest.mark.timeout(900)
 
 TARGETS = ("sm_80", "sm_89", "sm_90", "sm_120")
 OUTERMOST = (TARGETS[0], TARGETS[-1])
-WITH_KERNELS = {"future_seed.cu", "wkv7_v1.cu", "wkv7_v2_grad.cu", "wkv7_v2_prep.cu", "wkv7_v2_scan.cu"}
+WITH_KERNELS = {
+    "fused.cu",
+    "future_seed.cu",
+    "wkv7_v1.cu",
+    "wkv7_v2_grad.cu",
+    "wkv7_v2_prep.cu",
+    "wkv7_v2_scan.cu",
+}
 MOST_SPILLED_BYTES = 0
 """Of stores or loads in one kernel. A kernel that spills belongs in smaller pieces."""
 
