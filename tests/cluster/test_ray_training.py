@@ -16,7 +16,7 @@ from fsearch.store import Reader
 from tests.cluster.clusters import Nodes, cluster_of
 from tests.cluster.test_ray import GONE_S, assert_same_table
 from tests.end_to_end.conftest import SHORT
-from tests.end_to_end.runs import assert_whole, attempts, left_after, new_state, run_of
+from tests.end_to_end.runs import assert_whole, attempts, daemon_of, left_after, new_state, run_of
 
 pytest.importorskip("ray")
 
@@ -90,12 +90,13 @@ def test_losses_in_the_middle_of_trainings_change_nothing(
             nodes.kill("two")
             nodes.add("three")
             run.until(lambda reader: _makes_steps(reader, "three"))
+            killed = daemon_of(state).id
             os.kill(run.pid, signal.SIGKILL)
             run.wait()
             left, _ = left_after(GONE_S, run.processes)
             assert not left
             run.start()
-            run.until(lambda reader: _makes_steps(reader, "one"))
+            run.until(lambda reader: _makes_steps(reader, "one", not_of=killed))
             nodes.kill("one")
             assert run.wait(LIMIT_S) == 0, run.told()
     assert_whole(state)
@@ -113,10 +114,10 @@ def two_nodes(folder: Path, kernel_library: Path) -> Iterator[Nodes]:
         yield nodes
 
 
-def _makes_steps(reader: Reader, node: str) -> bool | None:
-    """Whether a training on the node is in the middle of its steps."""
+def _makes_steps(reader: Reader, node: str, not_of: str = "") -> bool | None:
+    """Whether a training on the node is in the middle of its steps, by another daemon than `not_of`."""
     daemon = reader.daemon()
-    places = daemon.progress.get("places", []) if daemon else []
+    places = daemon.progress.get("places", []) if daemon and daemon.id != not_of else []
     trains = {row.spec.id for row in reader.unfinished() if row.spec.role in ("screen", "confirm")}
     middle = (0 < place.get("step", 0) < place.get("steps", 0) for place in places if place["node"] == node)
     ids = {place.get("attempt") for place in places if place["node"] == node}
