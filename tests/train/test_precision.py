@@ -79,7 +79,9 @@ def test_what_is_bf16_and_what_is_float32(make_job: MakeJob) -> None:
     assert seen["fsearch::wkv7_forward"] == {with_state, without}
     assert seen["fsearch::future_seed"] == {(FULL, FULL)}
     assert {given[0] for given in seen["aten::native_layer_norm"]} == {FULL}
-    assert seen["aten::linalg_vector_norm"] == seen["aten::_log_softmax"] == {(FULL,)}
+    assert seen["fsearch::keys"] == {(LOW, LOW, FULL, FULL)}  # k rate, k_k k_a: normalised in float32 within
+    assert seen["fsearch::readout"] == {(*[LOW] * 5, *[FULL] * 3)}  # y r k v gate, r_k weight bias: the same
+    assert seen["aten::_log_softmax"] == {(FULL,)}
     assert (LOW, LOW) in seen["aten::mm"] and (FULL, FULL) not in seen["aten::mm"]
     assert loss.dtype == FULL
     lasting = [*network.model.parameters(), *network.state_dict()["future_seed"].values()]
