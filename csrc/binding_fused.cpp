@@ -114,7 +114,8 @@ std::tuple<Tensor, Tensor, Tensor> keys_backward(const Tensor& dforget_, const T
   const Sums sums = call.new_sums(2);
   call.with_type([&](auto rows) {
     using io = typename decltype(rows)::io;
-    const fused::KeysGradients<io> out = {rows_in<io>(dforget), rows_in<io>(drelearn), rows_in<io>(dlearn), rows_out<io>(dk),
+    const fused::KeysGradients<io> out = {rows_in<io>(dforget), rows_in<io>(drelearn), rows_in<io>(dlearn),
+                                          rows_out<io>(dk),
                                           rows_out<io>(drate),  rows_out<fused::scalar_of<io>>(sums.of_chunks)};
     call.run<io>(&fused::Kernels<io>::keys_backward, call.inputs<io>(), out, sums);
   });

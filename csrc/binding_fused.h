@@ -52,7 +52,8 @@ using Gpu = FusedCudaLaunch;
 inline int launch(const Gpu& gpu, const fused::ShiftMix<void>& in, const fused::ShiftMixOutputs<void>& out) {
   return fused_cuda_shift_mix(&gpu, &in, &out);
 }
-inline int launch(const Gpu& gpu, const fused::ShiftMix<void>& in, const fused::ShiftMixGradients<void>& out, float* total) {
+inline int launch(const Gpu& gpu, const fused::ShiftMix<void>& in, const fused::ShiftMixGradients<void>& out,
+                  float* total) {
   return fused_cuda_shift_mix_backward(&gpu, &in, &out, total);
 }
 inline int launch(const Gpu& gpu, const fused::Keys<void>& in, const fused::KeysOutputs<void>& out) {
@@ -64,7 +65,8 @@ inline int launch(const Gpu& gpu, const fused::Keys<void>& in, const fused::Keys
 inline int launch(const Gpu& gpu, const fused::Readout<void>& in, const fused::ReadoutOutputs<void>& out) {
   return fused_cuda_readout(&gpu, &in, &out);
 }
-inline int launch(const Gpu& gpu, const fused::Readout<void>& in, const fused::ReadoutGradients<void>& out, float* total) {
+inline int launch(const Gpu& gpu, const fused::Readout<void>& in, const fused::ReadoutGradients<void>& out,
+                  float* total) {
   return fused_cuda_readout_backward(&gpu, &in, &out, total);
 }
 inline int launch(const Gpu& gpu, const fused::SquaredRelu<void>& in, const fused::SquaredReluOutputs<void>& out) {

@@ -23,8 +23,8 @@
 //
 // `io` is the type of the rows: float, double or bf16, and void where a flag says which. Arithmetic, and what belongs to
 // channels and not to rows, is float, beside double double. Beside bf16 the values are those of a chain of operators on
-// bf16 and so rounded after each link: x' - x, mix_i; r k, r_k, r k r_k, bonus, bonus v, n weight + bias, s. Rows are contiguous [M, C], C = H heads of N, N in 8, 16, 32,
-// 64, 128; channels are contiguous [C].
+// bf16, rounded after each link: x' - x, mix_i; r_k, r k, r k r_k, bonus, bonus v, n weight + bias, s. Rows are
+// contiguous [M, C], C = H heads of N, N in 8, 16, 32, 64, 128; channels are contiguous [C].
 #pragma once
 
 #include <stdint.h>

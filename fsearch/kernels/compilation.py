@@ -33,7 +33,8 @@ _X86 = {
     "avx512": (64, "-mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx2 -mfma"),
     "avx2": (32, "-mavx2 -mfma"),
 }
-_GENERIC = {"generic": (16, "")}
+_PLAIN_BYTES = 16
+_GENERIC = {"generic": (_PLAIN_BYTES, "")}
 
 _MOST_DETAIL = 40_000
 """Characters of compiler output that are kept: half of them from its beginning, half from its end."""
@@ -153,14 +154,14 @@ def _recipe(csrc: Path, toolchain: Toolchain) -> str:
         for isa, (vector_bytes, flags) in instruction_sets.items():
             if vector_bytes <= _widest(source):
                 more = f"{flags} -DWKV7_ISA={isa} -DWKV7_VECTOR_BYTES={vector_bytes}"
-                add("compile", source, more, isa)
+                add("compile", source, more, isa if _widest(source) > _PLAIN_BYTES else "")
     lines += [f"build kernel.so: link {' '.join(map(_path, objects))}", f"  links = {links}"]
     return "\n".join(lines) + "\n"
 
 
 def _widest(source: Path) -> int:
     """The widest registers, in bytes, that a source is compiled for. Small operators wait for memory."""
-    return {"wkv7_cpu.cpp": 64, "fused_cpu.cpp": 32}.get(source.name, 16)
+    return {"wkv7_cpu.cpp": 64, "fused_cpu.cpp": 32}.get(source.name, _PLAIN_BYTES)
 
 
 def _path(path: Path | str) -> str:
