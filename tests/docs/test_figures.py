@@ -92,7 +92,7 @@ def readme() -> list[str]:
     """The phrases of the README that have numbers."""
     plan = parse((ROOT / "plans" / "demo.yaml").read_text(), tasks.schemas(), "plans/demo.yaml")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    head, control = found(0, "kv_recall q_after", "head_trained"), found(0, "kv_recall q_first", "scalar_l1")
+    head, control = found(0, "kv_recall q_after", "head_trained"), found(0, "kv_recall q_first", "raw_detached")
     daemon = json.loads(max((ROOT / "docs" / "benchmarks").glob("*-daemon.json")).read_text())
     words = ("zero", "one", "two", "three", "four", "five")
     seeds = len({row["seed"] for row in export(0) if row["role"] == "confirm"})
