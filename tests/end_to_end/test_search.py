@@ -207,7 +207,7 @@ def test_a_build_says_how_far_it_is_and_why_it_failed(tmp_path: Path, short_plan
 
     with run_of(state, short_plan, environment={"CXX": str(compiler)}) as run:
         run.start()
-        assert re.fullmatch(r"build: compiled \d of \d+(: .+)?", run.until(seen))
+        assert re.fullmatch(r"build: compiled \d+ of \d+(: .+)?", run.until(seen))
         build = run.until(failed)
     assert (build.outcome, build.outcome_class) == ("kernel_build_failed", "configuration")
     assert "b.cpp:1: error: out of wits" in build.reason and "in the log" in build.reason
