@@ -403,7 +403,7 @@ def test_a_plan_without_a_screen(tmp_path: Path) -> None:
     assert [item["d_acc"] for item in found] == [row["d_acc"] for row in compared(rows)]
     assert {item["delta_as_the_drafts_reported"] for item in found} == {None}
     told = fsearch("replay", "rows.jsonl", "--plan", "plan.yaml", cwd=tmp_path).stdout
-    assert "medium +70.82 over 5 seeds, at_least_delta" in told
+    assert "medium +71.18 over 5 seeds, at_least_delta" in told
     assert "prune below" not in told
 
 
