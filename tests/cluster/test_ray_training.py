@@ -88,6 +88,7 @@ def test_losses_in_the_middle_of_trainings_change_nothing(
             run.start()
             run.until(lambda reader: _makes_steps(reader, "two"))
             nodes.kill("two")
+            run.until(lambda reader: _is_lost(reader, "two"))
             nodes.add("three")
             run.until(lambda reader: _makes_steps(reader, "three"))
             killed = daemon_of(state).id
@@ -122,6 +123,11 @@ def _makes_steps(reader: Reader, node: str, not_of: str = "") -> bool | None:
     middle = (0 < place.get("step", 0) < place.get("steps", 0) for place in places if place["node"] == node)
     ids = {place.get("attempt") for place in places if place["node"] == node}
     return True if any(middle) and ids & trains else None
+
+
+def _is_lost(reader: Reader, node: str) -> bool | None:
+    """Whether the daemon knows of the node's loss: Ray takes some seconds."""
+    return True if any((row.node, row.pattern) == (node, "node lost") for row in reader.attempts()) else None
 
 
 def trained_s(state: Path) -> float:
