@@ -34,7 +34,7 @@ from fsearch.daemon.training import progress_of
 from fsearch.daemon.zygote import ZygoteDied
 from fsearch.plan import Plan
 from fsearch.search.ahead import build_standing, next_preparation
-from fsearch.search.board import Note, Run, Wait
+from fsearch.search.board import Note, Run, Wait, first_over
 from fsearch.search.expected import expected_next
 from fsearch.search.next_step import Done, next_steps, standing_of
 from fsearch.search.outcomes import Open
@@ -273,8 +273,7 @@ class Daemon:
         if now - self._beat_s >= BEAT_EVERY_S:
             self._beat_s = now
             self.store.beat(self.id, self._step_text(), progress_of(self.places.places))
-            if self.waits and not self._busy():
-                wait = min(self.waits, key=lambda wait: (wait.until_s is None, wait.until_s))
+            if not self._busy() and (wait := first_over(self.waits)):
                 self.listener.waiting(wait.why, wait.left_s(now))
 
     def _back_up(self) -> None:

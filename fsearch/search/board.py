@@ -56,6 +56,11 @@ class Wait:
         return self.why if left_s is None else f"{self.why}; next try in {left_s:.0f} s"
 
 
+def first_over(waits: Iterable[Wait]) -> Wait | None:
+    """The wait that is over first, the first of equal ones; None without any."""
+    return min(waits, key=lambda wait: (wait.until_s is None, wait.until_s or 0.0), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class Busy:
     """Nothing to run before an attempt that runs has ended: `what` is its id."""

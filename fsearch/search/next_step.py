@@ -12,7 +12,7 @@ from typing import Any
 
 from fsearch.plan import Plan, Search, expand
 from fsearch.search.ahead import build_step, inspection_step, left_open, preparation_step
-from fsearch.search.board import Board, Note, Record, Run, Step, VariantBoard, Wait
+from fsearch.search.board import Board, Note, Record, Run, Step, VariantBoard, Wait, first_over
 from fsearch.search.rows import DataFact, Facts, ModelFact
 from fsearch.search.specs import first_micro_batch, probe_spec, search_data_key
 from fsearch.search.verdict import FIRST_LEVEL, Verdict, second_look, undecided, verdicts
@@ -130,8 +130,7 @@ def _first_steps(steps: Iterable[Step], free: Mapping[str, int]) -> Sequence[Run
                     break
     if runs:
         return tuple(runs.values())
-    first = min(waits, key=lambda wait: (wait.until_s is None, wait.until_s or 0.0), default=None)
-    return first or (Wait(None, ALL_RUNS) if some else None)
+    return first_over(waits) or (Wait(None, ALL_RUNS) if some else None)
 
 
 def _node_for(run: Run, free: Mapping[str, int]) -> str | None:
